@@ -1,0 +1,174 @@
+"""What a container is asked to be: frozen values, the content of spec.json.
+
+The user's wish and the finished specification are one type: empty fields mean "as the image says", and `resolve` in
+planner.py fills them. Whatever is decided later, from the host's facts, belongs to the plan and not here.
+"""
+
+from __future__ import annotations
+
+from ..record import Record
+
+
+class Mount(Record):
+    """One -v, --mount or --tmpfs.
+
+    kind: bind, volume, tmpfs or image. source: a host path, a volume's name (empty: anonymous), an image.
+    propagation: rprivate, private, rslave, slave, rshared or shared. create: make a missing source (-v does, --mount not).
+    options: the rest, as given: size (bytes), mode (octal text), nocopy, subpath.
+    """
+
+    kind: str
+    target: str
+    source: str = ""
+    read_only: bool = False
+    propagation: str = "rprivate"
+    create: bool = False
+    options: dict[str, str] = {}
+
+
+class Port(Record):
+    """One published port. host_port 0: any free one. host_ip empty: all addresses. protocol: tcp, udp or sctp."""
+
+    container_port: int
+    host_port: int = 0
+    host_ip: str = ""
+    protocol: str = "tcp"
+
+
+class Device(Record):
+    """One --device: a host node, its place inside, and the access allowed (letters of rwm)."""
+
+    source: str
+    target: str
+    access: str = "rwm"
+
+
+class Ulimit(Record):
+    """One --ulimit: a name as in setrlimit(2) without RLIMIT_, in lower case; -1 is unlimited."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+class Rate(Record):
+    """One --device-read-bps and the like. kind: read_bps, write_bps, read_iops, write_iops; device: a host node."""
+
+    kind: str
+    device: str
+    rate: int
+
+
+class Limits(Record):
+    """Cgroup limits. 0 is "not limited"; sizes are bytes; memory_swap is memory plus swap, -1 unlimited swap;
+    pids -1 unlimited."""
+
+    memory: int = 0
+    memory_swap: int = 0
+    memory_reservation: int = 0
+    cpus: float = 0.0
+    cpu_shares: int = 0
+    cpu_quota: int = 0
+    cpu_period: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    pids: int = 0
+    blkio_weight: int = 0
+    rates: tuple[Rate, ...] = ()
+
+
+class Spec(Record):
+    """A container. Fields up to `command` name it; the rest is how it shall run.
+
+    entrypoint: None is the image's, () is none. command: () is the image's (unless entrypoint is given).
+    env: "NAME=value" items, without "=" taken from the caller by the face. network: none, host, bridge, a network's
+    name, or container:ID. user: "uid", "uid:gid", "name", "name:group". security: the --security-opt words.
+    """
+
+    image: str
+    id: str = ""
+    name: str = ""
+    image_id: str = ""
+    created: str = ""
+    command: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] | None = None
+    args: tuple[str, ...] = ()  # resolved: entrypoint and command, what is executed
+    env: tuple[str, ...] = ()
+    cwd: str = ""
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    hostname: str = ""
+    domainname: str = ""
+    labels: dict[str, str] = {}
+    tty: bool = False
+    open_stdin: bool = False
+    detached: bool = False
+    auto_remove: bool = False
+    init: bool = False
+    mounts: tuple[Mount, ...] = ()
+    read_only: bool = False
+    shm_size: int = 64 << 20
+    network: str = "bridge"
+    ports: tuple[Port, ...] = ()
+    publish_all: bool = False
+    exposed: tuple[str, ...] = ()  # "80/tcp", of the image and --expose
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    extra_hosts: tuple[str, ...] = ()
+    ip: str = ""
+    mac: str = ""
+    privileged: bool = False
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    security: tuple[str, ...] = ()
+    devices: tuple[Device, ...] = ()
+    ulimits: tuple[Ulimit, ...] = ()
+    sysctls: dict[str, str] = {}
+    limits: Limits = Limits()
+    oom_score_adj: int = 0
+    pid_mode: str = ""  # "", host, container:ID
+    ipc_mode: str = ""  # "", private, host, container:ID
+    uts_mode: str = ""  # "", host
+    cgroupns: str = "private"  # private, host
+    stop_signal: str = ""
+    stop_timeout: int = 10
+    log_driver: str = "json-file"  # json-file, none
+    log_options: dict[str, str] = {}  # max-size, max-file
+
+
+class State(Record):
+    """What became of a container: the content of state.json, replaced whole by rename(2).
+
+    status: created, running, paused, exited (removing and dead are never stored). Times: RFC 3339 in UTC with
+    nanoseconds, or empty. pid: init's in the host's numbers, 0 when not running. keeper: the keeper's.
+    """
+
+    status: str = "created"
+    pid: int = 0
+    keeper: int = 0
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started: str = ""
+    finished: str = ""
+    restarts: int = 0
+    ip: str = ""
+    mac: str = ""
+    ports: tuple[Port, ...] = ()  # as they are bound
+    cgroup: str = ""
+
+
+class Container(Record):
+    """A container as lists and inspect show it: its specification and its state now."""
+
+    spec: Spec
+    state: State
+
+    @property
+    def id(self) -> str:
+        return self.spec.id
+
+    @property
+    def name(self) -> str:
+        return self.spec.name

@@ -1,0 +1,63 @@
+"""The errors of the engine: what failed, why, and what to do.
+
+An error knows nothing of exit codes or HTTP codes: a face (command line, daemon, OCI) maps the *class* to its own.
+Rule: a traceback that reaches a user is a bug; whatever a user can cause is a NanoError.
+"""
+
+from __future__ import annotations
+
+
+class NanoError(Exception):
+    """Something failed in a way a user can understand.
+
+    what: the thing that was tried, e.g. ``cannot start container web``.
+    why: the reason, e.g. ``port 8080 is taken by container db``.
+    hint: what to do now, one sentence, may be empty.
+    """
+
+    def __init__(self, what: str, why: str = "", hint: str = "") -> None:
+        super().__init__(what, why, hint)
+        self.what, self.why, self.hint = what, why, hint
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}" if self.why else self.what
+
+
+class InvalidInput(NanoError):
+    """A flag, name, path or file from outside is not of the form it must have."""
+
+
+class NotFound(NanoError):
+    """No container, image, network or volume of that name."""
+
+
+class Conflict(NanoError):
+    """The name, address or port is taken, or the state forbids it (remove of a running container)."""
+
+
+class NotRunning(Conflict):
+    """The container must be running for this."""
+
+
+class NotPermitted(NanoError):
+    """Root, a capability or a credential is missing."""
+
+
+class Unsupported(NanoError):
+    """This kernel or host lacks something; why names it, and since which kernel it exists."""
+
+
+class Unreachable(NanoError):
+    """A registry or another host did not answer, or not sensibly."""
+
+
+class Corrupt(NanoError):
+    """A file, archive or download is not what its digest or format says."""
+
+
+class CommandNotFound(NanoError):
+    """The command does not exist in the container (shells say 127)."""
+
+
+class CommandNotExecutable(NanoError):
+    """The command exists and cannot be invoked (shells say 126)."""
