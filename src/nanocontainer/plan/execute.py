@@ -1,0 +1,153 @@
+"""Run a plan: one half on the host, one half inside the new process.
+
+    host:    before → (journal) → do → after, for each host step; at Clone the child leaves this loop
+    inside:  before → do → after, for each inside step; the last one becomes the user's command
+
+Where the next step is on the other side, this side says "go" or waits for it (wire.py). Nothing else is shared: the
+plan itself was inherited by the clone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..errors import CommandNotExecutable, CommandNotFound, NanoError, NotPermitted, Unsupported
+from .step import Reporter, Step, StepFailed, World
+from .wire import Wire, stay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from .journal import Journal
+    from .plan import Plan
+
+_KINDS: dict[str, type[NanoError]] = {
+    kind.__name__: kind for kind in (CommandNotFound, CommandNotExecutable, Unsupported, NotPermitted, NanoError)
+}
+_HINTS = {  # errno → what to do, where that is the same for all steps
+    1: "are you root (sudo), or inside another container that forbids this?",
+    12: "the host is short of memory, or a limit of its cgroup is reached",
+    23: "too many open files on the host (fs.file-max)",
+    24: "too many open files: raise `ulimit -n`",
+    28: "the disk, or a limit such as the number of namespaces (/proc/sys/user/max_*_namespaces), is used up",
+    38: "this kernel lacks the system call: `nanocontainer info` shows what is missing",
+}
+
+
+class Execution:
+    """A plan being executed. After run(), init lives and `world` has the slots pid and pidfd."""
+
+    def __init__(self, plan: Plan, world: World, journal: Journal | None = None, reporter: Reporter | None = None):
+        self.plan, self.world, self.journal = plan, world, journal
+        self.reporter = reporter or Reporter()
+        self.wire, self.far = Wire.pair() if plan.find("Clone") >= 0 else (None, None)
+        if self.far:
+            world["wire"] = self.far.fileno()
+
+    def run(self) -> None:
+        """Execute. Returns when the last step has succeeded; StepFailed or another NanoError when one has not.
+
+        What a failed plan left behind is in the journal: the caller recovers.
+        """
+        steps, wire = self.plan.steps, self.wire
+        inside = False  # whether the turn is the other side's
+        for index, step in enumerate(steps):
+            if step.side == "inside":
+                if not inside and wire and type(steps[index - 1]).__name__ != "Clone":
+                    wire.go()
+                inside = True
+                continue
+            if inside:
+                self._await_inside(expect_go=True)
+                inside = False
+            self._one(index, step)
+            if type(step).__name__ == "Clone":
+                if self.world["pid"] == 0:
+                    self._inside(index + 1)
+                assert self.far
+                self.far.close()
+        if inside:
+            self._await_inside(expect_go=False)
+        if wire:
+            wire.close()
+
+    def _one(self, index: int, step: Step) -> None:
+        self.reporter.before(index, step)
+        try:
+            if step.residue != "init" and self.journal:
+                self.journal.note(step)
+            step.do(self.world)
+        except (OSError, NanoError) as error:
+            self.reporter.failed(index, step, error)
+            raise failure_of(step, error) from error
+        self.reporter.after(index, step)
+
+    def _await_inside(self, *, expect_go: bool) -> None:
+        assert self.wire
+        word = self.wire.wait()
+        if isinstance(word, dict):
+            step = self.plan.steps[int(word["index"])]
+            kind = _KINDS.get(word["kind"])
+            if kind is None:
+                raise StepFailed(word["what"], word["why"], word["hint"], type(step).__name__)
+            raise kind(word["what"], word["why"], word["hint"])
+        if word is not expect_go:
+            raise StepFailed("the container's first process is gone", "it was killed before it ran its command", "", "")
+
+    def _inside(self, first: int) -> NoReturn:
+        """The child: never returns into its parent's frames, whatever happens."""
+        index = first
+        assert self.wire and self.far
+        try:
+            self.wire.close()
+            sys.meta_path.clear()  # a late import would load code from the container's files: it must fail loudly
+            wire, steps = self.far, self.plan.steps
+            if steps[first].side == "host" and wire.wait() is not True:
+                os._exit(125)
+            while True:
+                while steps[index].side == "host":
+                    index += 1
+                step = steps[index]
+                self.reporter.before(index, step)
+                step.do(self.world)
+                self.reporter.after(index, step)
+                if steps[index + 1].side == "host":
+                    wire.go()
+                    if wire.wait() is not True:
+                        os._exit(125)
+                index += 1
+        except BaseException as error:
+            try:
+                step = self.plan.steps[index]
+                self.reporter.failed(index, step, error)
+                failure = failure_of(step, error)
+                kind = type(failure).__name__
+                said = {"index": index, "kind": kind, "what": failure.what, "why": failure.why, "hint": failure.hint}
+                self.far.fail(said)
+            finally:
+                os._exit(125)
+        os._exit(125)
+
+    def close(self) -> None:
+        """Drop the wire's ends that are still open, after a failure."""
+        for end in (self.wire, self.far):
+            if end:
+                end.close()
+
+
+def failure_of(step: Step, error: BaseException) -> NanoError:
+    """An error as people shall read it: a NanoError is one already, an OSError gets the step's name and a hint."""
+    if isinstance(error, NanoError):
+        return error
+    name = type(step).__name__
+    if isinstance(error, OSError):
+        why = error.strerror or str(error)
+        if error.filename is not None:
+            why = f"{why}: {error.filename!s}"
+        return StepFailed(f"step {name} failed", why, _HINTS.get(error.errno or 0, ""), name)
+    return StepFailed(f"step {name} failed", f"{type(error).__name__}: {error}", "this is a bug: please report it", name)
+
+
+__all__ = ["Execution", "failure_of", "stay"]

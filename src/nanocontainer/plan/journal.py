@@ -1,0 +1,101 @@
+"""The journal: what must be undone is written down before it is done.
+
+A line per step with a residue: {"boot": ..., "step": "MakeCgroup", "data": {...}}. It is appended before the step acts,
+so a process killed at any instruction leaves a journal that names at least all it left behind. Undo may meet things
+that never came to be. No fsync: kill -9 loses nothing of the page cache, and after a power cut the boot id differs:
+kernel objects are gone by themselves then, and files are undone whatever the boot.
+
+recover() is the one function that takes back: after a normal end, for `rm`, and after a crash.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import NanoError
+from ..lean import dumps, loads
+from .step import Step, World
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def boot_id() -> str:
+    """The kernel's random name of this boot (random(4), /proc/sys/kernel/random/boot_id)."""
+    fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 64).decode().strip()
+    finally:
+        os.close(fd)
+
+
+class Journal:
+    """The journal file of one container. Opened when the first line is written."""
+
+    def __init__(self, path: str, boot: str) -> None:
+        self.path, self.boot, self.fd = path, boot, -1
+
+    def note(self, step: Step) -> None:
+        """Write a step down. A journal that cannot be written stops the start: nothing is left that is not named."""
+        if self.fd < 0:
+            self.fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        line = dumps({"boot": self.boot, "step": type(step).__name__, "data": step.as_dict()}).encode() + b"\n"
+        if os.write(self.fd, line) != len(line):
+            raise OSError(28, "the disk is full")
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class Entry:
+    """A line of a journal, read back."""
+
+    def __init__(self, boot: str, step: Step) -> None:
+        self.boot, self.step = boot, step
+
+
+def read(path: str) -> Iterator[Entry]:
+    """The journal's entries, newest first. A half-written last line (disk full, kill) is of a step that never ran."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        parts = []
+        while part := os.read(fd, 1 << 16):
+            parts.append(part)
+    finally:
+        os.close(fd)
+    for line in reversed(b"".join(parts).split(b"\n")):
+        if not line:
+            continue
+        try:
+            data = loads(line.decode())
+            kind = Step.kinds[data["step"]]
+            yield Entry(data["boot"], kind.from_dict(data["data"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+
+
+def recover(path: str, world: World, boot: str) -> list[str]:
+    """Undo what the journal names, newest first, then drop the journal. What could not be undone, in words.
+
+    A journal with failures is kept: the next recover tries again.
+    """
+    failures = []
+    for entry in read(path):
+        if entry.step.residue == "kernel" and entry.boot != boot:
+            continue  # the kernel that held it is gone
+        try:
+            entry.step.undo(world)
+        except (OSError, NanoError) as error:
+            failures.append(f"{type(entry.step).__name__}: {error}")
+    if not failures:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+    return failures

@@ -1,0 +1,95 @@
+"""A step: one idea of a container start that a learner can name, and one thing that can fail half-way.
+
+Rules
+ 1. A step is frozen data. It never branches on the host and never "tries another way": the planner has decided.
+ 2. A step acts through `world` alone: its kernel and its slots.
+ 3. `residue` says who cleans up. "init": the kernel does when init dies. "kernel": a named kernel object outlives init.
+    "disk": a file does. The last two have `undo`, and are journalled before they act.
+ 4. `undo` may run twice, and for what never happened. It never runs inside a namespace.
+ 5. Values born at run time (open files, pids) travel in slots: one writer each, earlier than its readers.
+"""
+
+from __future__ import annotations
+
+from ..errors import NanoError
+from ..record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar, Literal
+
+    from ..kernel.calls import Kernel
+
+    Side = Literal["host", "inside"]
+    Residue = Literal["init", "kernel", "disk"]
+
+
+class World:
+    """All that a step may touch: the kernel, and the slots filled by the steps before it."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.slots: dict[str, Any] = {}
+
+    def __getitem__(self, slot: str) -> Any:
+        return self.slots[slot]
+
+    def __setitem__(self, slot: str, value: Any) -> None:
+        self.slots[slot] = value
+
+
+class Step(Record):
+    """Base of all steps. A subclass has fields (its data), a docstring (one sentence for a learner) and methods."""
+
+    side: ClassVar[Side] = "inside"
+    residue: ClassVar[Residue] = "init"
+    kinds: ClassVar[dict[str, type[Step]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        Step.kinds[cls.__name__] = cls
+
+    def reads(self) -> tuple[str, ...]:
+        """The slots this step needs."""
+        return ()
+
+    def writes(self) -> tuple[str, ...]:
+        """The slots this step fills."""
+        return ()
+
+    def do(self, world: World) -> None:
+        """Act. OSError and NanoError are reported with the step's name."""
+        raise NotImplementedError
+
+    def explain(self) -> str:
+        """One sentence for a learner; names the system call and its man page."""
+        raise NotImplementedError
+
+    def shell(self) -> str:
+        """The line of the exported script. Slots are shell variables: $rootfs, $init."""
+        raise NotImplementedError
+
+    def undo(self, world: World) -> None:
+        """Take back what outlives init. Only steps whose residue is "kernel" or "disk" have one."""
+        raise NotImplementedError
+
+
+class Reporter:
+    """Who watches an execution: progress, live explanation, single-stepping, timing and crash tests are reporters.
+
+    Called in the process that runs the step: for inside steps that is init, in its new namespaces.
+    """
+
+    def before(self, index: int, step: Step) -> None: ...
+
+    def after(self, index: int, step: Step) -> None: ...
+
+    def failed(self, index: int, step: Step, error: BaseException) -> None: ...
+
+
+class StepFailed(NanoError):
+    """A step failed. `step` is its class name; what, why and hint are for people."""
+
+    def __init__(self, what: str, why: str, hint: str, step: str) -> None:
+        super().__init__(what, why, hint)
+        self.step = step

@@ -1,0 +1,86 @@
+"""What the two halves of an execution say to each other, over one SOCK_SEQPACKET pair.
+
+      host                              inside (init)
+      ----                              -------------
+      Clone ──────────────────────────▶ born
+      host step                         waits for "go", if host steps stand between Clone and its first step
+      "go" ───────────────────────────▶
+                                        inside steps
+      waits, if host steps follow ◀──── "go"
+      ...
+      end of file ◀──────────────────── Exec succeeded: the pair is close-on-exec
+      failure ◀──────────────────────── {"index", "kind", "what", "why", "hint"}: a step failed, init is gone
+
+A sync point is wherever two neighbours stand on different sides; nobody writes one down. A side that sees the other's
+end of file while it waits knows that the other is dead.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..lean import dumps, loads, sockets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+GO = b"go"
+_SIZE = 8192
+
+
+class Wire:
+    """One end. Messages are at most 8 KiB; both ends are close-on-exec."""
+
+    def __init__(self, sock: sockets.socket) -> None:
+        self.sock = sock
+
+    @classmethod
+    def pair(cls) -> tuple[Wire, Wire]:
+        one, other = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET | sockets.SOCK_CLOEXEC)
+        return cls(one), cls(other)
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def go(self) -> None:
+        """Tell the other side that it is its turn. A dead other side is noticed by who waits for it."""
+        try:
+            self.sock.send(GO)
+        except OSError:
+            pass
+
+    def fail(self, failure: dict[str, Any]) -> None:
+        data = dumps({key: value[:1000] if isinstance(value, str) else value for key, value in failure.items()})
+        self.sock.send(data.encode())
+
+    def wait(self) -> dict[str, Any] | bool:
+        """The other side's next word: True for "go", False for its end, a dict for a failure."""
+        while True:
+            try:
+                data = self.sock.recv(_SIZE)
+            except ConnectionResetError:
+                return False
+            except InterruptedError:
+                continue
+            break
+        if data == GO:
+            return True
+        if not data:
+            return False
+        failure: dict[str, Any] = loads(data.decode())
+        return failure
+
+
+def stay(fd: int) -> int:
+    """fd, moved above the standard streams: a process started with them closed would lend 0, 1 and 2 to anything."""
+    if fd > 2:
+        return fd
+    import fcntl
+
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return moved
