@@ -102,7 +102,7 @@ class Kernel:
         os.kill(pid, signal)
 
     def execve(self, path: str, args: Sequence[str], env: dict[str, str]) -> None:
-        os.execve(path, args, env)
+        os.execve(path, tuple(args), env)
 
     def exit(self, code: int) -> None:
         os._exit(code)
