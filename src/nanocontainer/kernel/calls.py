@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 
+from ..lean import signals
 from . import abi
 from .abi import NR
 
@@ -106,6 +108,43 @@ class Kernel:
 
     def exit(self, code: int) -> None:
         os._exit(code)
+
+    def hung_up(self, fd: int) -> bool:
+        """Whether the other end of a socket is closed (poll(2), POLLHUP)."""
+        poll = select.poll()
+        poll.register(fd, 0)
+        return any(events & select.POLLHUP for _, events in poll.poll(0))
+
+    def block_signals(self) -> None:
+        """Hold all signals back, for a process that takes them one by one (reap)."""
+        signals.pthread_sigmask(signals.SIG_BLOCK, range(1, 65))
+
+    def unblock_signals(self) -> None:
+        signals.pthread_sigmask(signals.SIG_SETMASK, ())
+
+    def reap(self, child: int) -> None:
+        """Be process 1: pass signals on to the child's process group, reap all that ends; exit as the child does."""
+        for fd in (0, 1, 2):
+            os.close(fd)
+        os.closerange(3, 1024)
+        while True:
+            number = signals.sigwait(range(1, 65))
+            if number != signals.SIGCHLD:
+                try:
+                    os.kill(child, number)
+                except ProcessLookupError:
+                    pass
+                continue
+            while True:
+                try:
+                    pid, status = os.waitpid(-1, os.WNOHANG)
+                except ChildProcessError:
+                    os._exit(0)
+                if pid == 0:
+                    break
+                if pid == child:
+                    code = os.waitstatus_to_exitcode(status)
+                    os._exit(code if code >= 0 else 128 - code)
 
     # --- namespaces: namespaces(7), unshare(2), setns(2)
 

@@ -1,0 +1,225 @@
+"""/dev: a tmpfs with the few devices every program expects, and terminals of the container's own.
+
+Which devices may be opened is not decided by nodes but by the cgroup's device program (runtime/cgroup.py): root inside
+may make any node, and still cannot use it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ..errors import NotFound
+from ..kernel import abi, safepath
+from ..plan.step import Step, World
+from .mounts import MountNew, new_mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+    from ..plan.step import Side
+
+NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+LINKS = (
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("/proc/kcore", "core"),
+    ("pts/ptmx", "ptmx"),
+)
+
+
+class MountDev(MountNew):
+    """/dev of the container's own: a file system in memory, so that the host's devices are not there."""
+
+    kind = "tmpfs"
+    slot = "dev"
+    target: str = "/dev"
+    options: tuple[str, ...] = ("mode=755", "size=65536k")
+    attributes: tuple[str, ...] = ("nosuid", "noexec")
+
+    def explain(self) -> str:
+        return "Mount an empty /dev in memory (tmpfs(5)): none of the host's devices is in it."
+
+
+class MakeDevices(Step):
+    """The six devices that every program expects: null, zero, full, random, urandom, tty."""
+
+    nodes: tuple[tuple[str, int, int], ...] = NODES
+
+    def reads(self) -> tuple[str, ...]:
+        return ("dev",)
+
+    def do(self, world: World) -> None:
+        world.kernel.umask(0)
+        for name, major, minor in self.nodes:
+            world.kernel.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), world["dev"])
+
+    def explain(self) -> str:
+        return f"Make the device nodes {', '.join(name for name, _, _ in self.nodes)} in /dev: mknod(2)."
+
+    def shell(self) -> str:
+        return "\n".join(f'mknod -m 666 "$rootfs/dev/{name}" c {major} {minor}' for name, major, minor in self.nodes)
+
+
+class LinkDevices(Step):
+    """The names that programs expect in /dev and that are links: fd, stdin, stdout, stderr, core, ptmx."""
+
+    links: tuple[tuple[str, str], ...] = LINKS
+
+    def reads(self) -> tuple[str, ...]:
+        return ("dev",)
+
+    def do(self, world: World) -> None:
+        for target, name in self.links:
+            world.kernel.symlink(target, name, world["dev"])
+
+    def explain(self) -> str:
+        return f"Make the usual links in /dev: {', '.join(name for _, name in self.links)} (symlink(2))."
+
+    def shell(self) -> str:
+        return "\n".join(f'ln -s {target} "$rootfs/dev/{name}"' for target, name in self.links)
+
+
+class AddDevice(Step):
+    """A device of the host, as a node inside (--device)."""
+
+    target: str
+    mode: int
+    major: int
+    minor: int
+    uid: int = 0
+    gid: int = 0
+
+    def reads(self) -> tuple[str, ...]:
+        return ("rootfs", "dev")
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        parent, _, name = self.target.rpartition("/")
+        at = safepath.make_dirs_in(kernel, world["rootfs"], parent)
+        try:
+            kernel.mknod(name, self.mode, os.makedev(self.major, self.minor), at)
+            kernel.chown(name, self.uid, self.gid, at)
+        except FileExistsError:
+            pass  # privileged containers name the six standard ones again
+        finally:
+            kernel.close(at)
+
+    def explain(self) -> str:
+        return f"Make the device node {self.target} ({self.major}:{self.minor}): mknod(2)."
+
+    def shell(self) -> str:
+        letter = "b" if stat.S_ISBLK(self.mode) else "c"
+        return f'mknod -m {stat.S_IMODE(self.mode):o} "$rootfs{self.target}" {letter} {self.major} {self.minor}'
+
+
+def add_device(source: str, target: str) -> tuple[Step, str, int, int]:
+    """(the step, "b" or "c", major, minor) for a host node. NotFound where there is none."""
+    try:
+        found = os.stat(source)
+    except OSError as error:
+        raise NotFound(f"cannot add device {source}", error.strerror or "") from None
+    if not (stat.S_ISBLK(found.st_mode) or stat.S_ISCHR(found.st_mode)):
+        raise NotFound(f"cannot add device {source}", "it is not a device node")
+    major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
+    step = AddDevice(target, found.st_mode, major, minor, found.st_uid, found.st_gid)
+    return step, "b" if stat.S_ISBLK(found.st_mode) else "c", major, minor
+
+
+class MakeTerminals(Step):
+    """A file system of terminals for this container alone: nobody inside can reach the host's terminals."""
+
+    side: ClassVar[Side] = "host"
+
+    options: tuple[str, ...] = ("ptmxmode=0666", "mode=0620", "gid=5")
+
+    def writes(self) -> tuple[str, ...]:
+        return ("devpts",)
+
+    def do(self, world: World) -> None:
+        world["devpts"] = new_mount(world, "devpts", self.options, ("nosuid", "noexec"))
+
+    def explain(self) -> str:
+        return "Make a new instance of devpts, the file system of terminals (pts(4)); it is not mounted anywhere yet."
+
+    def shell(self) -> str:
+        return f'mount -t devpts -o nosuid,noexec,newinstance,{",".join(self.options)} devpts "$rootfs/dev/pts"'
+
+
+class MountTerminals(Step):
+    """Put the container's own terminals at /dev/pts."""
+
+    def reads(self) -> tuple[str, ...]:
+        return ("devpts", "dev")
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        kernel.mkdir("pts", 0o755, world["dev"])
+        place = kernel.openat2(world["dev"], "pts", abi.O_PATH, 0, safepath.EXACT)
+        kernel.move_mount(world["devpts"], place)
+        kernel.close(place)
+
+    def explain(self) -> str:
+        return "Put the container's own terminals at /dev/pts: move_mount(2), pts(4)."
+
+    def shell(self) -> str:
+        return "# /dev/pts was mounted where it was made"
+
+
+class OpenTerminal(Step):
+    """A pair of terminal ends: the keeper holds one, the container's first process gets the other (-t)."""
+
+    side: ClassVar[Side] = "host"
+
+    def reads(self) -> tuple[str, ...]:
+        return ("devpts",)
+
+    def writes(self) -> tuple[str, ...]:
+        return ("master", "terminal")
+
+    def do(self, world: World) -> None:
+        master = world.kernel.open("ptmx", os.O_RDWR | os.O_NOCTTY, 0, world["devpts"])
+        world["master"], world["terminal"] = open_peer(world, master)
+
+    def explain(self) -> str:
+        return (
+            "Open a pseudo-terminal in the container's devpts (pty(7)): the keeper reads and writes the master end; the "
+            "other end becomes the container's standard streams. TIOCGPTPEER opens it by fd, not by a name that could lie."
+        )
+
+    def shell(self) -> str:
+        return "# script -q -c ... /dev/null gives the command a terminal"
+
+
+def open_peer(world: World, master: int) -> tuple[int, int]:
+    """(master, its other end), from an open ptmx: unlockpt(3), ioctl_tty(2)."""
+    kernel = world.kernel
+    kernel.ioctl(master, abi.TIOCSPTLCK, bytes(4))
+    peer = kernel.ioctl(master, abi.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    assert isinstance(peer, int)
+    return master, peer
+
+
+class MountConsole(Step):
+    """/dev/console is the terminal that the container was started with."""
+
+    def reads(self) -> tuple[str, ...]:
+        return ("terminal", "dev", "devpts")
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        kernel.close(kernel.open("console", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o620, world["dev"]))
+        place = kernel.openat2(world["dev"], "console", abi.O_PATH, 0, safepath.EXACT)
+        mount = kernel.open_tree(world["terminal"], "", abi.OPEN_TREE_CLONE | abi.AT_EMPTY_PATH)
+        kernel.move_mount(mount, place)
+        kernel.close(mount)
+        kernel.close(place)
+
+    def explain(self) -> str:
+        return "Bind the terminal to /dev/console (console(4)): open_tree(2) by fd, move_mount(2)."
+
+    def shell(self) -> str:
+        return 'touch "$rootfs/dev/console" && mount --bind "$(tty)" "$rootfs/dev/console"'

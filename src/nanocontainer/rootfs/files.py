@@ -1,0 +1,39 @@
+"""/etc/hosts, /etc/hostname, /etc/resolv.conf: files of the container, kept beside it and bound into its /etc.
+
+They are not written into the image's tree: they are this container's, change at each start, and do not show in a diff.
+"""
+
+from __future__ import annotations
+
+from ..plan.step import Step, World
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+    from ..plan.step import Residue, Side
+
+
+class WriteFile(Step):
+    """A file that the container finds in its /etc: its name, its neighbours, its name servers."""
+
+    side: ClassVar[Side] = "host"
+    residue: ClassVar[Residue] = "disk"
+
+    path: str
+    content: str
+
+    def do(self, world: World) -> None:
+        world.kernel.write_file(self.path, self.content.encode(), create=True)
+
+    def explain(self) -> str:
+        return f"Write {self.path}: it is bound into the container's /etc in a moment."
+
+    def shell(self) -> str:
+        return f"cat > '{self.path}' <<'END'\n{self.content.rstrip()}\nEND"
+
+    def undo(self, world: World) -> None:
+        try:
+            world.kernel.unlink(self.path)
+        except FileNotFoundError:
+            pass

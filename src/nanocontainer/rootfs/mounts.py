@@ -1,0 +1,333 @@
+"""The kernel's own file systems, and what is brought in from the host: /proc, /sys, tmpfs, bind mounts, masks.
+
+A mount is made first (an open file), and then put on a directory that was opened with openat2 inside the root: a link
+that an image holds in its place cannot lead the mount, or us, to the host (CVE-2019-16884, CVE-2021-30465).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from ..errors import NanoError, NotFound
+from ..kernel import abi, safepath
+from ..plan.step import Step, World
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+ATTRIBUTES = {
+    "ro": abi.MOUNT_ATTR_RDONLY,
+    "nosuid": abi.MOUNT_ATTR_NOSUID,
+    "nodev": abi.MOUNT_ATTR_NODEV,
+    "noexec": abi.MOUNT_ATTR_NOEXEC,
+    "noatime": abi.MOUNT_ATTR_NOATIME,
+    "strictatime": abi.MOUNT_ATTR_STRICTATIME,
+}
+PROPAGATION = {
+    "private": abi.MS_PRIVATE,
+    "rprivate": abi.MS_PRIVATE,
+    "slave": abi.MS_SLAVE,
+    "rslave": abi.MS_SLAVE,
+    "shared": abi.MS_SHARED,
+    "rshared": abi.MS_SHARED,
+}
+
+
+class MountNew(Step):
+    """A new file system of the kernel's, put at a place inside. Base of the concrete ones.
+
+    options: "key" or "key=value" for the file system; attributes: ro, nosuid, nodev, noexec for the mount.
+    """
+
+    kind: ClassVar[str] = ""
+    slot: ClassVar[str] = ""
+
+    target: str
+    options: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+
+    def reads(self) -> tuple[str, ...]:
+        return ("rootfs",)
+
+    def writes(self) -> tuple[str, ...]:
+        return (self.slot,) if self.slot else ()
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        mount = new_mount(world, self.kind, self.options, self.attributes)
+        place = safepath.make_dirs_in(kernel, world["rootfs"], self.target)
+        kernel.move_mount(mount, place)
+        kernel.close(place)
+        if self.slot:
+            world[self.slot] = mount
+        else:
+            kernel.close(mount)
+
+    def shell(self) -> str:
+        options = ",".join((*self.attributes, *self.options))
+        return f'mount -t {self.kind} {f"-o {options} " if options else ""}{self.kind} "$rootfs{self.target}"'
+
+
+def new_mount(world: World, kind: str, options: tuple[str, ...], attributes: tuple[str, ...]) -> int:
+    """fsopen, fsconfig, fsmount: a mount without a place, as an open file."""
+    kernel = world.kernel
+    fd = kernel.fsopen(kind)
+    try:
+        for option in options:
+            key, equals, value = option.partition("=")
+            kernel.fsconfig(fd, key, value if equals else None)
+        kernel.fsconfig(fd, "source", kind)
+        kernel.fsconfig_create(fd)
+        flags = 0
+        for name in attributes:
+            flags |= ATTRIBUTES[name]
+        return kernel.fsmount(fd, flags)
+    finally:
+        kernel.close(fd)
+
+
+class MountProc(MountNew):
+    """A new /proc, so that the container sees only its own processes."""
+
+    kind = "proc"
+    slot = "proc"
+    target: str = "/proc"
+    attributes: tuple[str, ...] = ("nosuid", "nodev", "noexec")
+
+    def explain(self) -> str:
+        return "Mount a new /proc: it shows the processes of this PID namespace and no others (proc(5), pid_namespaces(7))."
+
+
+class MountSys(MountNew):
+    """A new /sys: its network part shows this network namespace; read-only, because it configures the host."""
+
+    kind = "sysfs"
+    slot = "sys"
+    target: str = "/sys"
+    attributes: tuple[str, ...] = ("ro", "nosuid", "nodev", "noexec")
+
+    def explain(self) -> str:
+        mode = "read-only: what is set there would change the host" if "ro" in self.attributes else "writable (privileged)"
+        return f"Mount a new /sys, {mode} (sysfs(5))."
+
+
+class MountCgroup(MountNew):
+    """/sys/fs/cgroup: the container sees its own limits as the root of the tree, and cannot change them."""
+
+    kind = "cgroup2"
+    target: str = "/sys/fs/cgroup"
+    attributes: tuple[str, ...] = ("ro", "nosuid", "nodev", "noexec")
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        mount = new_mount(world, self.kind, self.options, self.attributes)
+        place = kernel.openat2(world["sys"], "fs/cgroup", abi.O_PATH, 0, safepath.EXACT)
+        kernel.move_mount(mount, place)
+        kernel.close(place)
+        kernel.close(mount)
+
+    def reads(self) -> tuple[str, ...]:
+        return ("sys",)
+
+    def explain(self) -> str:
+        return "Mount the cgroup file system read-only: programs find their own limits there (cgroups(7), cgroup_namespaces(7))."
+
+
+class MountTmpfs(MountNew):
+    """A file system in memory, empty, gone with the container (--tmpfs)."""
+
+    kind = "tmpfs"
+
+    def explain(self) -> str:
+        return f"Mount an empty file system in memory at {self.target} (tmpfs(5)); {', '.join(self.options) or 'no limits'}."
+
+
+class MountShm(MountTmpfs):
+    """/dev/shm, where POSIX shared memory lives: a small file system in memory."""
+
+    target: str = "/dev/shm"
+
+    def explain(self) -> str:
+        return f"Mount /dev/shm for shared memory (shm_overview(7)): a tmpfs of its own, {', '.join(self.options)}."
+
+
+class MountMqueue(MountNew):
+    """/dev/mqueue: the message queues of this IPC namespace."""
+
+    kind = "mqueue"
+    target: str = "/dev/mqueue"
+    attributes: tuple[str, ...] = ("nosuid", "nodev", "noexec")
+
+    def explain(self) -> str:
+        return "Mount /dev/mqueue: the POSIX message queues of this IPC namespace (mq_overview(7), ipc_namespaces(7))."
+
+
+class MountBind(Step):
+    """A file or directory of the host, seen inside at a place of its own.
+
+    propagation: what later mounts on one side mean to the other, a word of mount(8). recursive: with what is mounted
+    below the source.
+    """
+
+    source: str
+    target: str
+    read_only: bool = False
+    propagation: str = "rprivate"
+    nosuid: bool = False
+
+    def reads(self) -> tuple[str, ...]:
+        return ("rootfs",)
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        try:
+            mount = kernel.open_tree(abi.AT_FDCWD, self.source, abi.OPEN_TREE_CLONE | abi.AT_RECURSIVE)
+        except FileNotFoundError:
+            raise NotFound(
+                f"cannot mount {self.source} at {self.target}", "the source does not exist", "create it first"
+            ) from None
+        try:
+            kernel.mount_setattr(
+                mount,
+                "",
+                abi.AT_EMPTY_PATH | abi.AT_RECURSIVE,
+                set=(abi.MOUNT_ATTR_RDONLY if self.read_only else 0) | (abi.MOUNT_ATTR_NOSUID if self.nosuid else 0),
+                propagation=PROPAGATION[self.propagation],
+            )
+            try:
+                place = safepath.make_target_in(kernel, world["rootfs"], self.target, mount)
+                kernel.move_mount(mount, place)
+            except OSError as error:
+                raise NanoError(f"cannot mount {self.source} at {self.target}", _place_error(error)) from None
+            kernel.close(place)
+        finally:
+            kernel.close(mount)
+
+    def explain(self) -> str:
+        mode = "read-only" if self.read_only else "writable"
+        return (
+            f"Show {self.source} of the host at {self.target}, {mode}: open_tree(2) clones the mount, mount_setattr(2) "
+            "sets its flags and cuts it off from the host's mounts, move_mount(2) puts it in place."
+        )
+
+    def shell(self) -> str:
+        line = f'mount --rbind "{self.source}" "$rootfs{self.target}" && mount --make-{self.propagation} "$rootfs{self.target}"'
+        return f'{line} && mount -o remount,bind,ro "$rootfs{self.target}"' if self.read_only else line
+
+
+def _place_error(error: OSError) -> str:
+    if error.errno in (errno.EXDEV, errno.ELOOP):
+        return "a link in the image leads out of the container"
+    if error.errno in (errno.ENOTDIR, errno.EISDIR):
+        return "one of the two is a directory and the other is not"
+    return error.strerror or str(error)
+
+
+class MaskPaths(Step):
+    """Hide what tells too much about the host: an empty read-only directory, or /dev/null, lies on top of it.
+
+    paths: below /proc and /sys; those with a final slash are directories.
+    """
+
+    paths: tuple[str, ...]
+
+    def reads(self) -> tuple[str, ...]:
+        return ("proc", "sys", "dev")
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        # Ours: made by MakeDevices in this start. CVE-2025-31133 was an image's link in the place of /dev/null.
+        null = kernel.openat2(world["dev"], "null", abi.O_PATH, 0, safepath.EXACT)
+        empty = new_mount(world, "tmpfs", ("size=0", "nr_inodes=2", "mode=555"), ("ro", "nosuid", "nodev", "noexec"))
+        for path in self.paths:
+            place = _open_kernel_path(world, path)
+            if path.endswith("/"):
+                cover = kernel.open_tree(empty, "", abi.OPEN_TREE_CLONE | abi.AT_EMPTY_PATH)
+            else:
+                cover = kernel.open_tree(null, "", abi.OPEN_TREE_CLONE | abi.AT_EMPTY_PATH)
+            kernel.move_mount(cover, place)
+            kernel.close(cover)
+            kernel.close(place)
+        kernel.close(empty)
+        kernel.close(null)
+
+    def explain(self) -> str:
+        names = ", ".join(path.rstrip("/") for path in self.paths)
+        return f"Hide what tells about, or changes, the host: {names} are covered by /dev/null or an empty directory (mount(2))."
+
+    def shell(self) -> str:
+        files = " ".join(path for path in self.paths if not path.endswith("/"))
+        directories = " ".join(path for path in self.paths if path.endswith("/"))
+        lines = []
+        if files:
+            lines.append(f'for p in {files}; do mount --bind "$rootfs/dev/null" "$rootfs$p"; done')
+        if directories:
+            lines.append(f'for p in {directories}; do mount -t tmpfs -o ro,size=4k tmpfs "$rootfs$p"; done')
+        return "\n".join(lines)
+
+
+class ProtectPaths(Step):
+    """Make parts of /proc read-only that configure the host: sysctls, interrupts, the magic SysRq key."""
+
+    paths: tuple[str, ...]
+
+    def reads(self) -> tuple[str, ...]:
+        return ("proc", "sys")
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        for path in self.paths:
+            place = _open_kernel_path(world, path)
+            mount = kernel.open_tree(place, "", abi.OPEN_TREE_CLONE | abi.AT_EMPTY_PATH)
+            kernel.mount_setattr(mount, "", abi.AT_EMPTY_PATH, set=abi.MOUNT_ATTR_RDONLY)
+            kernel.move_mount(mount, place)
+            kernel.close(mount)
+            kernel.close(place)
+
+    def explain(self) -> str:
+        names = ", ".join(path.rstrip("/") for path in self.paths)
+        return f"Make {names} read-only: a bind mount on itself with MOUNT_ATTR_RDONLY (mount_setattr(2))."
+
+    def shell(self) -> str:
+        names = " ".join(path.rstrip("/") for path in self.paths)
+        return f'for p in {names}; do mount --bind "$rootfs$p" "$rootfs$p"; mount -o remount,bind,ro "$rootfs$p"; done'
+
+
+def _open_kernel_path(world: World, path: str) -> int:
+    """A path of /proc or /sys, looked up in the mount that this start made, not in what lies at that name by now."""
+    top, _, rest = path.strip("/").partition("/")
+    return world.kernel.openat2(world[top], rest, abi.O_PATH, 0, safepath.EXACT)
+
+
+class FillVolume(Step):
+    """A new, empty volume starts with what the image has at its place, as in docker."""
+
+    side = "host"
+
+    volume: str
+    target: str
+
+    def reads(self) -> tuple[str, ...]:
+        return ("rootfs",)
+
+    def do(self, world: World) -> None:
+        from .volumes import copy_up
+
+        copy_up(world.kernel, world["rootfs"], self.target, self.volume)
+
+    def explain(self) -> str:
+        return f"Fill the new volume with what the image has at {self.target}: files, owners, modes and links, byte for byte."
+
+    def shell(self) -> str:
+        return f'cp -a "$rootfs{self.target}/." "{self.volume}/"'
+
+
+def is_directory(path: str) -> bool:
+    """Whether a host path is a directory; False where it is missing."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError:
+        return False

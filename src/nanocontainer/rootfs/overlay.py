@@ -1,0 +1,206 @@
+"""The root file system: overlayfs puts the container's own directory (upper) above the image's layers (lower).
+
+The mount is made with the API of Linux 5.2: fsopen, fsconfig, fsmount give an open file, not a place. The host's mount
+table never sees it; init puts it in place in its own mount namespace, and it is gone when the last process is
+(docs.kernel.org/filesystems/overlayfs.html, fsopen(2)).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ..errors import NanoError
+from ..kernel import abi
+from ..plan.step import Step, World
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+    from ..plan.step import Residue, Side
+
+
+class MountOverlay(Step):
+    """The image's layers, never written to, with a directory of the container's own above them.
+
+    lower: directories, top first. append: one option per layer ("lowerdir+", Linux 6.5); before, all in one option of at
+    most a page. volatile: no sync when it is unmounted or when a program asks; only for containers that are removed
+    when they end, since after a power cut their files are gone anyway.
+    """
+
+    side: ClassVar[Side] = "host"
+
+    lower: tuple[str, ...]
+    upper: str
+    work: str
+    append: bool = True
+    volatile: bool = False
+
+    def writes(self) -> tuple[str, ...]:
+        return ("rootfs",)
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        fd = kernel.fsopen("overlay")
+        try:
+            if self.append:
+                for path in self.lower:
+                    kernel.fsconfig(fd, "lowerdir+", path)
+            else:
+                kernel.fsconfig(fd, "lowerdir", ":".join(self.lower))
+            kernel.fsconfig(fd, "upperdir", self.upper)
+            kernel.fsconfig(fd, "workdir", self.work)
+            if self.volatile:
+                kernel.fsconfig(fd, "volatile")
+            kernel.fsconfig(fd, "source", "nanocontainer")
+            kernel.fsconfig_create(fd)
+            world["rootfs"] = kernel.fsmount(fd)
+        except OSError as error:
+            hint = ""
+            if error.errno == errno.ENOENT:
+                hint = "a layer of the image is missing: pull it again"
+            elif error.errno == errno.EINVAL:
+                hint = "the state directory's file system may not be fit for overlayfs: use ext4, xfs, btrfs or tmpfs"
+            raise NanoError("cannot mount the root file system", error.strerror or "", hint) from None
+        finally:
+            kernel.close(fd)
+
+    def explain(self) -> str:
+        return (
+            f"Stack the image's {len(self.lower)} read-only layer(s) and this container's own directory into one tree "
+            "(overlayfs). fsopen(2), fsconfig(2) and fsmount(2) give it as an open file: the host's mount table never "
+            "sees it. What the container writes lands in `upper`; the image stays as it is."
+        )
+
+    def shell(self) -> str:
+        lower = ":".join(self.lower)
+        return f'mount -t overlay nanocontainer -o "lowerdir={lower},upperdir={self.upper},workdir={self.work}" "$rootfs"'
+
+
+class OpenRootfs(Step):
+    """A directory of the host as the root file system, as it is: what is written inside is written there."""
+
+    side: ClassVar[Side] = "host"
+
+    path: str
+
+    def writes(self) -> tuple[str, ...]:
+        return ("rootfs",)
+
+    def do(self, world: World) -> None:
+        world["rootfs"] = world.kernel.open_tree(
+            abi.AT_FDCWD, self.path, abi.OPEN_TREE_CLONE | abi.AT_RECURSIVE
+        )
+
+    def explain(self) -> str:
+        return f"Take the directory {self.path} as root file system: open_tree(2) clones it into a mount without a place."
+
+    def shell(self) -> str:
+        return f'mount --rbind "{self.path}" "$rootfs"'
+
+
+class PrivatizeMounts(Step):
+    """What is mounted inside shall not appear on the host: the copied mount table is cut off from the host's."""
+
+    def do(self, world: World) -> None:
+        world.kernel.mount(None, "/", None, abi.MS_REC | abi.MS_PRIVATE)
+
+    def explain(self) -> str:
+        return (
+            "Cut the copied mount table off from the host's: mount(2) with MS_REC|MS_PRIVATE. A new mount namespace "
+            "starts as a copy, and shared mounts would carry our mounts back to the host (mount_namespaces(7))."
+        )
+
+    def shell(self) -> str:
+        return "mount --make-rprivate /"
+
+
+class AttachRootfs(Step):
+    """Put the root file system in place, in this mount namespace alone.
+
+    place: any directory of the host; only this namespace sees what is mounted on it. read_only: nothing may be written
+    to the root file system (mounts below it can be).
+    """
+
+    place: str
+
+    def reads(self) -> tuple[str, ...]:
+        return ("rootfs",)
+
+    def do(self, world: World) -> None:
+        world.kernel.move_mount(world["rootfs"], abi.AT_FDCWD, self.place)
+
+    def explain(self) -> str:
+        return (
+            f"Put the root file system at {self.place}, in this mount namespace alone: move_mount(2). From now on the "
+            "container's files can be prepared through it."
+        )
+
+    def shell(self) -> str:
+        return f'mount --move "$rootfs" "{self.place}"'
+
+
+class ProtectRootfs(Step):
+    """The root file system read-only (--read-only): what must be written needs a volume or tmpfs."""
+
+    def reads(self) -> tuple[str, ...]:
+        return ("rootfs",)
+
+    def do(self, world: World) -> None:
+        world.kernel.mount_setattr(world["rootfs"], "", abi.AT_EMPTY_PATH, set=abi.MOUNT_ATTR_RDONLY)
+
+    def explain(self) -> str:
+        return "Make the root file system read-only: mount_setattr(2) with MOUNT_ATTR_RDONLY."
+
+    def shell(self) -> str:
+        return 'mount -o remount,bind,ro "$rootfs"'
+
+
+class PivotRoot(Step):
+    """The container's files become all there is: the host's are taken away.
+
+    chroot(2) would leave them in the mount table for anybody who finds the way back.
+    """
+
+    def reads(self) -> tuple[str, ...]:
+        return ("rootfs",)
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        kernel.fchdir(world["rootfs"])
+        kernel.pivot_root(".", ".")  # the old root now lies on top of the new one, at the same place
+        kernel.umount2(".", abi.MNT_DETACH)
+        kernel.chdir("/")
+
+    def explain(self) -> str:
+        return (
+            "Make the container's file system the root and take the host's away: pivot_root(2) puts the old root on top "
+            "of the new one, umount2(2) with MNT_DETACH drops it. Unlike after chroot(2) there is nothing to go back to."
+        )
+
+    def shell(self) -> str:
+        return 'cd "$rootfs" && pivot_root . . && umount -l . && cd /'
+
+
+def overlay_steps(
+    layers: tuple[str, ...], directory: str, *, append: bool, volatile: bool
+) -> tuple[Step, ...]:
+    """layers bottom first, as image records list them; directory: the container's, with upper/ and work/."""
+    return (
+        MountOverlay(
+            lower=tuple(reversed(layers)),
+            upper=f"{directory}/upper",
+            work=f"{directory}/work",
+            append=append,
+            volatile=volatile,
+        ),
+    )
+
+
+def forget_volatile(work: str) -> None:
+    """overlayfs marks a volatile upper directory, and refuses it later; a restart of our own is not a crash."""
+    try:
+        os.rmdir(f"{work}/work/incompat/volatile")
+    except OSError:
+        pass

@@ -1,0 +1,1 @@
+"""The process: namespaces, cgroups, identity, confinement, and the command that it becomes."""

@@ -1,0 +1,233 @@
+"""Cgroups, version 2: what a container may use, and how all of its processes are found, stopped and killed.
+
+A cgroup is a directory; its files are the limits (cgroups(7), docs.kernel.org/admin-guide/cgroup-v2.html). Each
+container gets one below `nanocontainer` in the cgroup2 hierarchy. Grouping, freezing (cgroup.freeze), killing
+(cgroup.kill, 5.14) and device rules (eBPF) belong to the hierarchy itself: they work on hybrid hosts too, where the
+controllers are bound to version 1 (cgroup1.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ..errors import NanoError
+from ..kernel.bpf import DeviceRule, attach, load_device_program
+from ..plan.step import Step, World
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+    from ..kernel.calls import Kernel
+    from ..plan.step import Residue, Side
+
+
+class EnableControllers(Step):
+    """Hand the controllers down to our part of the tree: a cgroup can limit only what its parent hands out."""
+
+    side: ClassVar[Side] = "host"
+
+    root: str
+    parent: str
+    controllers: tuple[str, ...]
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        words = " ".join(f"+{name}" for name in self.controllers).encode()
+        kernel.write_file(f"{self.root}/cgroup.subtree_control", words)
+        try:
+            kernel.mkdir(self.parent, 0o755)
+        except FileExistsError:
+            pass
+        kernel.write_file(f"{self.parent}/cgroup.subtree_control", words)
+
+    def explain(self) -> str:
+        return f"Hand the controllers {', '.join(self.controllers)} down the tree: cgroup.subtree_control (cgroups(7))."
+
+    def shell(self) -> str:
+        words = " ".join(f"+{name}" for name in self.controllers)
+        return (
+            f'echo "{words}" > "{self.root}/cgroup.subtree_control"\nmkdir -p "{self.parent}"\n'
+            f'echo "{words}" > "{self.parent}/cgroup.subtree_control"'
+        )
+
+
+class MakeCgroup(Step):
+    """A group for all processes of the container: the kernel counts, limits and kills them together.
+
+    Undo kills what is in it: nothing of a container can outlive this.
+    """
+
+    side: ClassVar[Side] = "host"
+    residue: ClassVar[Residue] = "kernel"
+
+    path: str
+
+    def writes(self) -> tuple[str, ...]:
+        return ("cgroup",)
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        try:
+            kernel.mkdir(self.path, 0o755)
+        except FileNotFoundError:
+            try:
+                kernel.mkdir(self.path.rpartition("/")[0], 0o755)
+            except FileExistsError:
+                pass
+            kernel.mkdir(self.path, 0o755)
+        except FileExistsError:
+            pass  # left by a start that was killed here; it is empty, or its processes are ours to kill
+        world["cgroup"] = kernel.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def explain(self) -> str:
+        return f"Make the cgroup {self.path}: mkdir(2). All processes of the container will be in it (cgroups(7))."
+
+    def shell(self) -> str:
+        return f'mkdir -p "{self.path}"'
+
+    def undo(self, world: World) -> None:
+        kill_all(world.kernel, self.path)
+        remove(world.kernel, self.path)
+
+
+class OpenCgroup(Step):
+    """The cgroup of a running container, for one more process in it."""
+
+    side: ClassVar[Side] = "host"
+
+    path: str
+
+    def writes(self) -> tuple[str, ...]:
+        return ("cgroup",)
+
+    def do(self, world: World) -> None:
+        world["cgroup"] = world.kernel.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def explain(self) -> str:
+        return f"Open the container's cgroup {self.path}: the new process is born in it and shares its limits."
+
+    def shell(self) -> str:
+        return f'cgroup="{self.path}"'
+
+
+class SetLimit(Step):
+    """One limit: a value written to a file of the cgroup."""
+
+    side: ClassVar[Side] = "host"
+
+    path: str
+    value: str
+    says: str
+
+    def do(self, world: World) -> None:
+        try:
+            world.kernel.write_file(self.path, self.value.encode())
+        except OSError as error:
+            why = f"{os.strerror(error.errno or 0)} (writing {self.value!r} to {self.path})"
+            hint = "the kernel refuses this value" if error.errno in (errno.EINVAL, errno.ERANGE) else ""
+            raise NanoError(f"cannot limit {self.says}", why, hint) from None
+
+    def explain(self) -> str:
+        return f"Limit {self.says}: write {self.value!r} to {self.path} (cgroups(7))."
+
+    def shell(self) -> str:
+        return f'echo "{self.value}" > "{self.path}"'
+
+
+class AllowDevices(Step):
+    """Which devices may be used: the kernel asks a small eBPF program at each open(2) and mknod(2) of a device."""
+
+    side: ClassVar[Side] = "host"
+
+    rules: tuple[DeviceRule, ...]
+
+    def reads(self) -> tuple[str, ...]:
+        return ("cgroup",)
+
+    def do(self, world: World) -> None:
+        program = load_device_program(world.kernel, self.rules)
+        try:
+            attach(world.kernel, world["cgroup"], program)
+        finally:
+            world.kernel.close(program)
+
+    def explain(self) -> str:
+        return (
+            f"Attach an eBPF program of {len(self.rules)} rules to the cgroup: it answers whether a device may be opened "
+            "or made (bpf(2), BPF_PROG_TYPE_CGROUP_DEVICE). It goes with the cgroup."
+        )
+
+    def shell(self) -> str:
+        return "# device rules need bpf(2); a shell has no words for it"
+
+
+def kill_all(kernel: Kernel, path: str) -> None:
+    """SIGKILL for every process in the cgroup and below, at once: cgroup.kill, Linux 5.14. A frozen one dies as well."""
+    try:
+        kernel.write_file(f"{path}/cgroup.kill", b"1")
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        if error.errno != errno.ENODEV:  # being removed
+            raise
+
+
+def remove(kernel: Kernel, path: str, patience: float = 10.0) -> None:
+    """rmdir(2) of a cgroup and those below it. Dying processes leave it a moment after the kill: wait for them."""
+    import time
+
+    deadline, pause = time.monotonic() + patience, 0.0002
+    while True:
+        try:
+            kernel.rmdir(path)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            for name in _below(kernel, path):
+                remove(kernel, f"{path}/{name}", patience)
+            if time.monotonic() > deadline:
+                raise NanoError(f"cannot remove {path}", "processes in it do not die", "see its cgroup.procs") from None
+        time.sleep(pause)
+        pause = min(pause * 2, 0.02)
+
+
+def _below(kernel: Kernel, path: str) -> list[str]:
+    try:
+        return [name for name in kernel.listdir(path) if "." not in name and os.path.isdir(f"{path}/{name}")]
+    except OSError:
+        return []
+
+
+def freeze(kernel: Kernel, path: str, frozen: bool, patience: float = 5.0) -> None:
+    """Stop or continue all processes of a cgroup: cgroup.freeze; waits until cgroup.events says that it is so."""
+    import time
+
+    kernel.write_file(f"{path}/cgroup.freeze", b"1" if frozen else b"0")
+    word, deadline = b"frozen 1" if frozen else b"frozen 0", time.monotonic() + patience
+    while word not in kernel.read_file(f"{path}/cgroup.events"):
+        if time.monotonic() > deadline:
+            raise NanoError("cannot freeze the container", f"some process of {path} does not stop")
+        time.sleep(0.001)
+
+
+def out_of_memory(kernel: Kernel, path: str) -> bool:
+    """Whether the kernel killed a process of this cgroup because of its memory limit (memory.events: oom_kill)."""
+    return counter(kernel, f"{path}/memory.events", "oom_kill") > 0
+
+
+def counter(kernel: Kernel, path: str, name: str) -> int:
+    """A number of a flat keyed file; 0 where the file or the key is missing."""
+    try:
+        lines = kernel.read_file(path).decode().splitlines()
+    except OSError:
+        return 0
+    for line in lines:
+        key, _, value = line.partition(" ")
+        if key == name:
+            return int(value)
+    return 0

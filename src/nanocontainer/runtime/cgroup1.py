@@ -1,0 +1,104 @@
+"""Cgroups, version 1: the same limits where the controllers are still bound to separate hierarchies (hybrid hosts).
+
+Only the hierarchies of limits that were asked for are used: moving a first process into one costs the kernel a grace
+period of about 10 ms (cgroup_threadgroup_rwsem), so a container without limits is in none. All else (finding, freezing,
+killing, devices) is done in the cgroup2 hierarchy, which every hybrid host has.
+
+The container's first process joins by itself, with files that were opened before it was born: no handshake.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..plan.step import Step, World
+from .cgroup import counter, remove
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+    from ..kernel.calls import Kernel
+    from ..plan.step import Residue, Side
+
+
+class MakeCgroup1(Step):
+    """A group in one hierarchy of cgroup version 1, for the limits of its controllers.
+
+    presets: files that must be filled before a process can be in it (cpuset: the parent's processors).
+    """
+
+    side: ClassVar[Side] = "host"
+    residue: ClassVar[Residue] = "kernel"
+
+    path: str
+    presets: dict[str, str] = {}
+
+    def writes(self) -> tuple[str, ...]:
+        return (f"procs:{self.path}",)
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        parent = self.path.rpartition("/")[0]
+        for path in (parent, self.path):
+            try:
+                kernel.mkdir(path, 0o755)
+            except FileExistsError:
+                pass
+            for name, value in self.presets.items():
+                kernel.write_file(f"{path}/{name}", value.encode())
+        world[f"procs:{self.path}"] = kernel.open(f"{self.path}/cgroup.procs", os.O_WRONLY)
+
+    def explain(self) -> str:
+        return f"Make the version 1 cgroup {self.path} for its controller's limits (cgroups(7))."
+
+    def shell(self) -> str:
+        lines = [f'mkdir -p "{self.path}"', *(f'echo {v} > "{self.path}/{n}"' for n, v in self.presets.items())]
+        return "\n".join(lines)
+
+    def undo(self, world: World) -> None:
+        remove(world.kernel, self.path)
+
+
+class OpenCgroup1(Step):
+    """A running container's version 1 cgroup, for one more process in it."""
+
+    side: ClassVar[Side] = "host"
+
+    path: str
+
+    def writes(self) -> tuple[str, ...]:
+        return (f"procs:{self.path}",)
+
+    def do(self, world: World) -> None:
+        world[f"procs:{self.path}"] = world.kernel.open(f"{self.path}/cgroup.procs", os.O_WRONLY)
+
+    def explain(self) -> str:
+        return f"Open the container's version 1 cgroup {self.path}."
+
+    def shell(self) -> str:
+        return f'echo $$ > "{self.path}/cgroup.procs"'
+
+
+class JoinCgroup1(Step):
+    """The container's first process moves itself into the version 1 cgroups, before it does anything else."""
+
+    paths: tuple[str, ...]
+
+    def reads(self) -> tuple[str, ...]:
+        return tuple(f"procs:{path}" for path in self.paths)
+
+    def do(self, world: World) -> None:
+        for path in self.paths:
+            world.kernel.write(world[f"procs:{path}"], b"0")  # 0: the process that writes
+
+    def explain(self) -> str:
+        return f"Move into {', '.join(self.paths)} by writing 0, which is \"me\", to cgroup.procs (cgroups(7))."
+
+    def shell(self) -> str:
+        return "\n".join(f'echo $$ > "{path}/cgroup.procs"' for path in self.paths)
+
+
+def out_of_memory(kernel: Kernel, path: str) -> bool:
+    """Whether the kernel killed a process of this memory cgroup for its limit (memory.oom_control: oom_kill)."""
+    return counter(kernel, f"{path}/memory.oom_control", "oom_kill") > 0

@@ -1,0 +1,127 @@
+"""What the process may not do: capabilities, no_new_privs, system calls (capabilities(7), seccomp(2)).
+
+Root inside is not root: of the 41 pieces that root's power is divided into, docker's 14 are left, and about 60 system
+calls that contain programs never need are refused.
+"""
+
+from __future__ import annotations
+
+from ..kernel import abi
+from ..kernel.caps import names_of
+from ..kernel.seccomp import program
+from ..plan.step import Step, World
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+    from ..plan.step import Side
+
+
+class CompileSeccomp(Step):
+    """The profile as a program for the kernel; compiled once, then read from a cache.
+
+    profile: "default" or a file's path. capabilities: the mask that decides the profile's conditions.
+    """
+
+    side: ClassVar[Side] = "host"
+
+    profile: str
+    machine: str
+    capabilities: int
+    kernel: tuple[int, ...]
+    cache: str
+
+    def writes(self) -> tuple[str, ...]:
+        return ("filter",)
+
+    def do(self, world: World) -> None:
+        world["filter"] = program(
+            self.profile, self.machine, self.capabilities, (self.kernel[0], self.kernel[1]), self.cache
+        )
+
+    def explain(self) -> str:
+        return (
+            f"Get the {self.profile} seccomp profile as a classic BPF program for {self.machine}; it is compiled once per "
+            "set of capabilities and then read from a cache (seccomp(2))."
+        )
+
+    def shell(self) -> str:
+        return "# a shell cannot load a seccomp filter"
+
+
+class LoadSeccomp(Step):
+    """From now on the kernel judges each system call by the filter; nobody can take it off again."""
+
+    def reads(self) -> tuple[str, ...]:
+        return ("filter",)
+
+    def do(self, world: World) -> None:
+        world.kernel.seccomp_set_filter(world["filter"], abi.SECCOMP_FILTER_FLAG_SPEC_ALLOW)
+
+    def explain(self) -> str:
+        return (
+            "Load the filter with seccomp(2): calls such as mount, bpf, keyctl, kexec_load are refused from now on, for "
+            "this process and all its children, and it cannot be taken off."
+        )
+
+    def shell(self) -> str:
+        return "# seccomp: only in the real thing"
+
+
+class BoundCapabilities(Step):
+    """The capabilities that nothing in this container can ever have again.
+
+    keep: bit mask of those that stay; last: the highest this kernel knows.
+    """
+
+    keep: int
+    last: int
+
+    def do(self, world: World) -> None:
+        for number in range(self.last + 1):
+            if not self.keep >> number & 1:
+                world.kernel.prctl(abi.PR_CAPBSET_DROP, number)
+
+    def explain(self) -> str:
+        kept = ", ".join(names_of(self.keep)) or "none"
+        return f"Drop all capabilities from the bounding set but {kept}: prctl(2) PR_CAPBSET_DROP (capabilities(7))."
+
+    def shell(self) -> str:
+        kept = ",".join(f"+{name.lower().removeprefix('cap_')}" for name in names_of(self.keep))
+        return f"  --bounding-set -all{',' if kept else ''}{kept} \\"
+
+
+class SetCapabilities(Step):
+    """What root inside may do now; an ordinary user gets none, as execve(2) would see to anyway."""
+
+    keep: int
+
+    def reads(self) -> tuple[str, ...]:
+        return ("uid",)
+
+    def do(self, world: World) -> None:
+        mask = self.keep if world["uid"] == 0 else 0
+        world.kernel.capset(mask, mask, 0)
+
+    def explain(self) -> str:
+        return (
+            f"Set the capabilities of this process to {len(names_of(self.keep))} for root and none for others: capset(2). "
+            "The inheritable set is empty (CVE-2022-24769)."
+        )
+
+    def shell(self) -> str:
+        return "  --inh-caps -all \\"
+
+
+class NoNewPrivs(Step):
+    """No program that it executes gives it more rights: set-user-ID bits and file capabilities are ignored."""
+
+    def do(self, world: World) -> None:
+        world.kernel.prctl(abi.PR_SET_NO_NEW_PRIVS, 1)
+
+    def explain(self) -> str:
+        return "Set no_new_privs with prctl(2): set-user-ID programs give no rights any more (PR_SET_NO_NEW_PRIVS(2const))."
+
+    def shell(self) -> str:
+        return "  --no-new-privs \\"

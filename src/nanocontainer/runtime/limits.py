@@ -1,0 +1,174 @@
+"""From the words of the user (--memory, --cpus, ...) to files of cgroups: one table for version 2, one for version 1.
+
+A limit that this host cannot enforce is an error that names the missing controller, never silence.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ..errors import InvalidInput, Unsupported
+from ..plan.step import Step
+from .cgroup import EnableControllers, SetLimit
+from .cgroup1 import MakeCgroup1
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..container.spec import Limits
+    from ..kernel.facts import Facts
+
+# (controller, file, value, in words)
+Setting = tuple[str, str, str, str]
+PERIOD = 100_000  # microseconds, the kernel's default
+
+
+def check(limits: Limits) -> None:
+    """InvalidInput for what contradicts itself, in docker's words where it has them."""
+    if 0 < limits.memory < 6 << 20:
+        raise InvalidInput("invalid --memory", "Minimum memory limit allowed is 6MB")
+    if limits.memory_swap > 0 and not limits.memory:
+        raise InvalidInput("invalid --memory-swap", "You should always set the Memory limit when using Memoryswap limit")
+    if limits.memory_swap > 0 and limits.memory_swap < limits.memory:
+        raise InvalidInput("invalid --memory-swap", "Minimum memoryswap limit should be larger than memory limit")
+    if limits.memory and limits.memory_reservation > limits.memory:
+        raise InvalidInput("invalid --memory", "Minimum memory limit can not be less than memory reservation limit")
+    if limits.cpus < 0 or limits.cpus > (os.cpu_count() or 1):
+        raise InvalidInput("invalid --cpus", f"range of CPUs is from 0.01 to {os.cpu_count()}.00, as there are only that many")
+    if limits.cpus and (limits.cpu_quota or limits.cpu_period):
+        raise InvalidInput("conflicting options", "--cpus cannot be used with --cpu-quota or --cpu-period")
+    if limits.blkio_weight and not 10 <= limits.blkio_weight <= 1000:
+        raise InvalidInput("invalid --blkio-weight", "range of blkio weight is from 10 to 1000")
+
+
+def steps(limits: Limits, facts: Facts, parent: str, group: str) -> tuple[tuple[Step, ...], tuple[Step, ...], tuple[str, ...]]:
+    """(steps before MakeCgroup, steps after it, version 1 groups to join).
+
+    parent: the directory "nanocontainer" inside a hierarchy; group: the container's directory below it.
+    """
+    check(limits)
+    wanted = _settings2(limits) if not facts.cgroup1 else ()
+    if not facts.cgroup1:
+        used = tuple(dict.fromkeys(controller for controller, _, _, _ in wanted))
+        for controller in used:
+            if controller not in facts.controllers:
+                raise _missing(controller, wanted, "cgroup.controllers of the root does not list it")
+        before: tuple[Step, ...] = ()
+        if used:
+            before = (EnableControllers(facts.cgroup2, f"{facts.cgroup2}/{parent}", used),)
+        path = f"{facts.cgroup2}/{parent}/{group}"
+        return before, tuple(SetLimit(f"{path}/{file}", value, says) for _, file, value, says in wanted), ()
+    return _hybrid(limits, facts, parent, group)
+
+
+def _hybrid(
+    limits: Limits, facts: Facts, parent: str, group: str
+) -> tuple[tuple[Step, ...], tuple[Step, ...], tuple[str, ...]]:
+    """The controllers are in version 1 hierarchies; one that is not mounted there may still be in cgroup2."""
+    wanted = _settings1(limits)
+    made: dict[str, Step] = {}
+    after: list[Step] = []
+    for controller, file, value, says in wanted:
+        root = facts.cgroup1.get(controller)
+        if root is None:
+            raise _missing(controller, wanted, "no cgroup version 1 hierarchy of it is mounted, nor does cgroup2 offer it")
+        if controller == "memory" and "memsw" in file and not facts.swap_limit:
+            raise Unsupported("cannot limit swap", "the kernel does not count it", "boot with swapaccount=1")
+        path = f"{root}/{parent}/{group}"
+        if path not in made:
+            presets = {"cpuset.cpus": facts.cpus, "cpuset.mems": facts.mems} if controller == "cpuset" else {}
+            made[path] = MakeCgroup1(path, presets)
+        after.append(SetLimit(f"{path}/{file}", value, says))
+    return (), (*made.values(), *after), tuple(made)
+
+
+def _missing(controller: str, wanted: tuple[Setting, ...], why: str) -> Unsupported:
+    says = next(says for name, _, _, says in wanted if name == controller)
+    return Unsupported(
+        f"cannot limit {says}",
+        f"the cgroup controller {controller!r} is missing: {why}",
+        "`nanocontainer info` lists the controllers this host has",
+    )
+
+
+def shares_to_weight(shares: int) -> int:
+    """CPU shares (2..262144) as a cgroup2 weight (1..10000), the mapping that runc and crun use."""
+    return 1 + ((min(max(shares, 2), 262144) - 2) * 9999) // 262142
+
+
+def _settings2(limits: Limits) -> tuple[Setting, ...]:
+    out: list[Setting] = []
+    if limits.memory:
+        out.append(("memory", "memory.max", str(limits.memory), "memory"))
+        # docker: without --memory-swap as much swap as memory; the file counts swap alone
+        swap = limits.memory if not limits.memory_swap else limits.memory_swap - limits.memory
+        out.append(("memory", "memory.swap.max", "max" if limits.memory_swap < 0 else str(swap), "swap"))
+    if limits.memory_reservation:
+        out.append(("memory", "memory.low", str(limits.memory_reservation), "the memory that is kept for it"))
+    quota, period = _quota(limits)
+    if quota:
+        out.append(("cpu", "cpu.max", f"{quota} {period}", "processor time"))
+    if limits.cpu_shares:
+        out.append(("cpu", "cpu.weight", str(shares_to_weight(limits.cpu_shares)), "its share of processor time"))
+    if limits.cpuset_cpus:
+        out.append(("cpuset", "cpuset.cpus", limits.cpuset_cpus, "which processors it runs on"))
+    if limits.cpuset_mems:
+        out.append(("cpuset", "cpuset.mems", limits.cpuset_mems, "which memory nodes it uses"))
+    if limits.pids:
+        out.append(("pids", "pids.max", "max" if limits.pids < 0 else str(limits.pids), "the number of processes"))
+    if limits.blkio_weight:
+        weight = 1 + (limits.blkio_weight - 10) * 9999 // 990
+        out.append(("io", "io.weight", f"default {weight}", "its share of disk time"))
+    keys = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}
+    for rate in limits.rates:
+        out.append(("io", "io.max", f"{device_number(rate.device)} {keys[rate.kind]}={rate.rate}", f"{rate.kind} of {rate.device}"))
+    return tuple(out)
+
+
+def _settings1(limits: Limits) -> tuple[Setting, ...]:
+    out: list[Setting] = []
+    if limits.memory:
+        out.append(("memory", "memory.limit_in_bytes", str(limits.memory), "memory"))
+        both = limits.memory_swap or 2 * limits.memory
+        if limits.memory_swap:
+            out.append(("memory", "memory.memsw.limit_in_bytes", str(both), "memory and swap"))
+    if limits.memory_reservation:
+        out.append(("memory", "memory.soft_limit_in_bytes", str(limits.memory_reservation), "the memory that is kept for it"))
+    quota, period = _quota(limits)
+    if quota:
+        out.append(("cpu", "cpu.cfs_period_us", str(period), "processor time"))
+        out.append(("cpu", "cpu.cfs_quota_us", str(quota), "processor time"))
+    if limits.cpu_shares:
+        out.append(("cpu", "cpu.shares", str(limits.cpu_shares), "its share of processor time"))
+    if limits.cpuset_cpus:
+        out.append(("cpuset", "cpuset.cpus", limits.cpuset_cpus, "which processors it runs on"))
+    if limits.cpuset_mems:
+        out.append(("cpuset", "cpuset.mems", limits.cpuset_mems, "which memory nodes it uses"))
+    if limits.pids:
+        out.append(("pids", "pids.max", "max" if limits.pids < 0 else str(limits.pids), "the number of processes"))
+    if limits.blkio_weight:
+        out.append(("blkio", "blkio.bfq.weight", str(limits.blkio_weight), "its share of disk time"))
+    for rate in limits.rates:
+        file = f"blkio.throttle.{rate.kind}_device"
+        out.append(("blkio", file, f"{device_number(rate.device)} {rate.rate}", f"{rate.kind} of {rate.device}"))
+    return tuple(out)
+
+
+def _quota(limits: Limits) -> tuple[int, int]:
+    """(microseconds of processor time, per microseconds), (0, 0) for no limit."""
+    if limits.cpus:
+        return int(limits.cpus * PERIOD), PERIOD
+    if limits.cpu_quota > 0:
+        return limits.cpu_quota, limits.cpu_period or PERIOD
+    return 0, 0
+
+
+def device_number(path: str) -> str:
+    """"8:0" for a block device's node."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise InvalidInput(f"invalid device {path}", error.strerror or "") from None
+    if not stat.S_ISBLK(found.st_mode):
+        raise InvalidInput(f"invalid device {path}", "it is not a block device")
+    return f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"

@@ -1,0 +1,185 @@
+"""Namespaces: what a process sees of the machine (namespaces(7)).
+
+clone3(2) makes the new ones and the process in one call, and lets it be born in its cgroup. What a container shares
+with another, or with the host, is joined by setns(2) or simply left out.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import NotRunning
+from ..kernel import abi
+from ..plan.step import Step, World
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+    from ..plan.step import Side
+
+FLAGS = {
+    "cgroup": abi.CLONE_NEWCGROUP,
+    "ipc": abi.CLONE_NEWIPC,
+    "mnt": abi.CLONE_NEWNS,
+    "net": abi.CLONE_NEWNET,
+    "pid": abi.CLONE_NEWPID,
+    "uts": abi.CLONE_NEWUTS,
+}
+
+
+class Clone(Step):
+    """The first process of the container is born, in namespaces of its own and in its cgroup.
+
+    namespaces: those that are new, by their names in /proc/PID/ns. From here on there are two processes; steps marked
+    "inside" run in the new one.
+    """
+
+    side: ClassVar[Side] = "host"
+
+    namespaces: tuple[str, ...]
+    join_pid: bool = False  # born in the PID namespace of slot "target" instead of a new one
+
+    def reads(self) -> tuple[str, ...]:
+        return ("cgroup", "target") if self.join_pid else ("cgroup",)
+
+    def writes(self) -> tuple[str, ...]:
+        return ("pid", "pidfd")
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        flags = 0
+        for name in self.namespaces:
+            flags |= FLAGS[name]
+        if not self.join_pid:
+            world["pid"], world["pidfd"] = kernel.clone3(flags, world["cgroup"])
+            return
+        # setns(2): a PID namespace is joined by the children that come, not by the caller; ours must stay as they were
+        home = kernel.open("/proc/self/ns/pid", os.O_RDONLY)
+        try:
+            kernel.setns(world["target"], abi.CLONE_NEWPID)
+            try:
+                world["pid"], world["pidfd"] = kernel.clone3(flags, world["cgroup"])
+            finally:
+                if world.slots.get("pid") != 0:
+                    kernel.setns(home, abi.CLONE_NEWPID)
+        finally:
+            kernel.close(home)
+
+    def explain(self) -> str:
+        what = ", ".join(self.namespaces) or "no"
+        joined = " in the PID namespace of the container it joins" if self.join_pid else ""
+        return (
+            f"clone3(2): a process with {what} namespaces of its own{joined}, born in its cgroup (CLONE_INTO_CGROUP), so "
+            "that whatever runs can be found and killed. Steps inside happen in this process (namespaces(7))."
+        )
+
+    def shell(self) -> str:
+        words = {"mnt": "mount"}
+        return "unshare --fork " + " ".join(f"--{words.get(name, name)}" for name in self.namespaces)
+
+
+class OpenProcess(Step):
+    """Take hold of a container's first process, to join its namespaces."""
+
+    side: ClassVar[Side] = "host"
+
+    pid: int
+
+    def writes(self) -> tuple[str, ...]:
+        return ("target",)
+
+    def do(self, world: World) -> None:
+        try:
+            world["target"] = world.kernel.pidfd_open(self.pid)
+        except ProcessLookupError:
+            raise NotRunning("cannot join the container", "its first process is gone") from None
+
+    def explain(self) -> str:
+        return f"Take hold of process {self.pid} with pidfd_open(2): the fd means this process even if its number is used again."
+
+    def shell(self) -> str:
+        return f"target={self.pid}"
+
+
+class EnterNamespaces(Step):
+    """Join namespaces of another container: setns(2) with its process's fd."""
+
+    namespaces: tuple[str, ...]
+
+    def reads(self) -> tuple[str, ...]:
+        return ("target",)
+
+    def do(self, world: World) -> None:
+        flags = 0
+        for name in self.namespaces:
+            flags |= FLAGS[name]
+        world.kernel.setns(world["target"], flags)
+
+    def explain(self) -> str:
+        return f"Join the {', '.join(self.namespaces)} namespaces of the other container: setns(2) with a pidfd."
+
+    def shell(self) -> str:
+        words = {"mnt": "mount"}
+        return "nsenter --target $target " + " ".join(f"--{words.get(name, name)}" for name in self.namespaces)
+
+
+class SetHostname(Step):
+    """The name of the machine, as the container sees it."""
+
+    name: str
+    domain: str = ""
+
+    def do(self, world: World) -> None:
+        world.kernel.sethostname(self.name)
+        if self.domain:
+            world.kernel.setdomainname(self.domain)
+
+    def explain(self) -> str:
+        return f"Call this machine {self.name}: sethostname(2); only this UTS namespace sees it (uts_namespaces(7))."
+
+    def shell(self) -> str:
+        return f"hostname {self.name}"
+
+
+class SetSysctls(Step):
+    """Kernel settings of this container's own namespaces.
+
+    values: name with dots → value. Only namespaced ones come here: the planner refuses the others.
+    """
+
+    values: dict[str, str]
+
+    def reads(self) -> tuple[str, ...]:
+        return ("proc",)
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        for name, value in self.values.items():
+            fd = kernel.openat2(world["proc"], f"sys/{name.replace('.', '/')}", os.O_WRONLY, 0, abi.RESOLVE_BENEATH)
+            try:
+                kernel.write(fd, value.encode())
+            finally:
+                kernel.close(fd)
+
+    def explain(self) -> str:
+        said = ", ".join(f"{name}={value}" for name, value in self.values.items())
+        return f"Set {said} for this container's namespaces alone, through /proc/sys (sysctl(8))."
+
+    def shell(self) -> str:
+        return "\n".join(f'echo "{v}" > "$rootfs/proc/sys/{n.replace(".", "/")}"' for n, v in self.values.items())
+
+
+class JoinSessionKeyring(Step):
+    """A session keyring of its own: keys of the host's session stay on the host."""
+
+    name: str
+
+    def do(self, world: World) -> None:
+        world.kernel.keyctl_join_session_keyring(self.name)
+
+    def explain(self) -> str:
+        return "Start a new session keyring, so that keys of the host's session cannot be used inside (keyctl(2), keyrings(7))."
+
+    def shell(self) -> str:
+        return "# keyctl new_session (keyutils)"

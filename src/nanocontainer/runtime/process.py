@@ -1,0 +1,271 @@
+"""The process itself: its streams, its death with the keeper, and the program that it becomes (execve(2))."""
+
+from __future__ import annotations
+
+import errno
+import stat
+
+from ..errors import CommandNotExecutable, CommandNotFound, NanoError, NotFound
+from ..kernel import abi, safepath
+from ..plan.step import Step, World
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..kernel.calls import Kernel
+
+SIGKILL = 9
+
+
+class HideFromContainer(Step):
+    """Until it becomes the user's command, this process holds things of the host: nobody inside may look into it."""
+
+    def do(self, world: World) -> None:
+        world.kernel.prctl(abi.PR_SET_DUMPABLE, 0)
+
+    def explain(self) -> str:
+        return (
+            "Make this process undumpable: prctl(2) PR_SET_DUMPABLE. Processes inside cannot open its /proc entries, or "
+            "through them the engine's own program, before it has become the command (CVE-2019-5736)."
+        )
+
+    def shell(self) -> str:
+        return "# nothing to hide: a shell script holds no program of the engine"
+
+
+class NewSession(Step):
+    """A session of its own: signals of the terminal that started the container do not reach it (setsid(2))."""
+
+    def do(self, world: World) -> None:
+        world.kernel.setsid()
+
+    def explain(self) -> str:
+        return "Start a session of its own, without the caller's terminal: setsid(2)."
+
+    def shell(self) -> str:
+        return "setsid \\"
+
+
+class ConnectStreams(Step):
+    """The standard streams: pipes to the keeper, which logs them and passes them to who is attached."""
+
+    def reads(self) -> tuple[str, ...]:
+        return ("stdin", "stdout", "stderr")
+
+    def do(self, world: World) -> None:
+        for number, name in enumerate(("stdin", "stdout", "stderr")):
+            world.kernel.dup2(world[name], number)
+
+    def explain(self) -> str:
+        return "Connect standard input, output and errors to the keeper's pipes: dup2(2), pipe(7)."
+
+    def shell(self) -> str:
+        return "# the script's own standard streams are used"
+
+
+class ConnectTerminal(Step):
+    """The terminal becomes the standard streams and the session's controlling terminal: Ctrl-C works inside."""
+
+    def reads(self) -> tuple[str, ...]:
+        return ("terminal",)
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        kernel.ioctl(world["terminal"], abi.TIOCSCTTY, 0)
+        for number in range(3):
+            kernel.dup2(world["terminal"], number)
+
+    def explain(self) -> str:
+        return "Make the terminal the controlling one (ioctl(2) TIOCSCTTY) and the three standard streams (dup2(2))."
+
+    def shell(self) -> str:
+        return "# the script's own terminal is used"
+
+
+class OwnStreams(Step):
+    """The standard streams belong to the user, so that /dev/stdout can be opened again by a program that is not root."""
+
+    def reads(self) -> tuple[str, ...]:
+        return ("uid",)
+
+    def do(self, world: World) -> None:
+        for number in range(3):
+            try:
+                if world.kernel.stat(number).st_uid != world["uid"]:
+                    world.kernel.chown(number, world["uid"], -1)
+            except OSError:
+                pass  # a stream of the caller's on a read-only or foreign file system stays as it is, as in runc
+
+    def explain(self) -> str:
+        return "Give the standard streams to the user: fchown(2), so that /dev/stdout can be opened again."
+
+    def shell(self) -> str:
+        return "# the script's own streams stay the caller's"
+
+
+class MakeWorkDir(Step):
+    """The working directory, made if the image lacks it."""
+
+    path: str
+
+    def reads(self) -> tuple[str, ...]:
+        return ("rootfs",)
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        try:
+            kernel.close(safepath.make_dirs_in(kernel, world["rootfs"], self.path))
+        except OSError as error:
+            raise NanoError(f"cannot use the working directory {self.path}", error.strerror or "") from None
+
+    def explain(self) -> str:
+        return f"Make the working directory {self.path} where it is missing: mkdir(2) inside the root."
+
+    def shell(self) -> str:
+        return f'mkdir -p "$rootfs{self.path}"'
+
+
+class EnterWorkDir(Step):
+    """Go to the working directory."""
+
+    path: str
+
+    def do(self, world: World) -> None:
+        try:
+            world.kernel.chdir(self.path)
+        except OSError as error:
+            raise NotFound(
+                f"cannot use the working directory {self.path}", error.strerror or "", "it must exist inside"
+            ) from None
+
+    def explain(self) -> str:
+        return f"Go to {self.path}: chdir(2). The root has changed before: it is a directory of the container."
+
+    def shell(self) -> str:
+        return f'cd "{self.path}"'
+
+
+class DieWithKeeper(Step):
+    """When the keeper dies, the kernel kills this process: no container is left without somebody who watches it.
+
+    Comes after the ids are set, because a change of ids takes it back (PR_SET_PDEATHSIG(2const)). A keeper that died
+    before is noticed by the wire, whose other end is then closed.
+    """
+
+    def reads(self) -> tuple[str, ...]:
+        return ("wire",)
+
+    def do(self, world: World) -> None:
+        world.kernel.prctl(abi.PR_SET_PDEATHSIG, SIGKILL)
+        if world.kernel.hung_up(world["wire"]):
+            world.kernel.exit(125)
+
+    def explain(self) -> str:
+        return "Ask the kernel to kill this process when the keeper dies: prctl(2) PR_SET_PDEATHSIG."
+
+    def shell(self) -> str:
+        return "  --pdeathsig keep \\"
+
+
+class CloseFiles(Step):
+    """Nothing that the engine had open is open in the command: every file above the standard streams closes at exec."""
+
+    def do(self, world: World) -> None:
+        world.kernel.close_range(3, 0xFFFFFFFF, abi.CLOSE_RANGE_CLOEXEC)
+
+    def explain(self) -> str:
+        return "Mark all open files but the standard streams close-on-exec: close_range(2) (CVE-2024-21626 was one left open)."
+
+    def shell(self) -> str:
+        return "# a shell opens no other files"
+
+
+class StartReaper(Step):
+    """Process 1 stays with us (--init): it reaps orphans and passes signals on; the command becomes its child."""
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        kernel.block_signals()
+        child = kernel.fork()
+        if child == 0:
+            kernel.unblock_signals()
+            kernel.setsid()
+            kernel.prctl(abi.PR_SET_PDEATHSIG, SIGKILL)
+            return
+        kernel.reap(child)
+
+    def explain(self) -> str:
+        return (
+            "Stay as process 1 and run the command as a child: fork(2). Process 1 must reap orphans (wait(2)) and gets no "
+            "default signal actions; many programs do not expect that (pid_namespaces(7))."
+        )
+
+    def shell(self) -> str:
+        return "# tini -- or the shell itself reaps"
+
+
+class Exec(Step):
+    """The process becomes the user's command: execve(2). The streams, ids and limits stay, all else of ours is gone.
+
+    env: NAME=value items; HOME is added from the user's entry. A command without "/" is looked for in PATH.
+    """
+
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+
+    def reads(self) -> tuple[str, ...]:
+        return ("home",)
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        env = dict(item.split("=", 1) for item in self.env if "=" in item)
+        env.setdefault("HOME", world["home"])
+        name = self.args[0] if self.args else ""
+        if not name:
+            raise CommandNotFound("cannot run the command", "it is empty", "name a command after the image")
+        kernel.umask(0o022)
+        if "/" in name:
+            places = [name]
+        else:
+            places = [f"{part or '.'}/{name}" for part in env.get("PATH", "").split(":")]
+        denied: OSError | None = None
+        for place in places:
+            try:
+                kernel.execve(place, self.args, env)
+                return  # only a recording kernel comes back
+            except (FileNotFoundError, NotADirectoryError):
+                if kernel.exists(place):
+                    raise CommandNotFound(
+                        f"cannot run {name}", f"{place} exists, its interpreter or loader does not", "see its first line"
+                    ) from None
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EISDIR) or "/" in name:
+                    raise CommandNotExecutable(f"cannot run {name}", _why(kernel, place, error)) from None
+                denied = error
+        if denied:
+            raise CommandNotExecutable(f"cannot run {name}", f"{denied.strerror} in every directory of PATH that has it")
+        where = "no such file or directory" if "/" in name else "executable file not found in PATH"
+        raise CommandNotFound(f"cannot run {name}", where, "the image may not have it; look with another command, e.g. ls /bin")
+
+    def explain(self) -> str:
+        return f"Become the command {' '.join(self.args)!r}: execve(2). Our end of the wire closes with it: the keeper knows."
+
+    def shell(self) -> str:
+        words = " ".join(quote(word) for word in self.args)
+        env = " ".join(quote(item) for item in self.env)
+        return f"env -i {env} {words}"
+
+
+def _why(kernel: Kernel, place: str, error: OSError) -> str:
+    try:
+        if stat.S_ISDIR(kernel.stat(place).st_mode):
+            return "is a directory"
+    except OSError:
+        pass
+    return error.strerror.lower() if error.strerror else str(error)
+
+
+def quote(text: str) -> str:
+    """A word for sh: as it is, or in single quotes."""
+    if text and all(char.isalnum() or char in "_-./:=@%+," for char in text):
+        return text
+    return "'" + text.replace("'", "'\"'\"'") + "'"
