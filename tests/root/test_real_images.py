@@ -56,7 +56,12 @@ APK = """\
 set -e
 mkdir -p /work/usr/bin
 printf '#!/bin/sh\\necho hello from the package\\n' > /work/usr/bin/greet
-printf '#!/bin/sh\\nread line; echo "$line" >&2\\nprintf "HTTP/1.0 200 OK\\\\r\\\\n\\\\r\\\\nhello page\\\\n"\\n' > /work/usr/bin/answer
+cat > /work/usr/bin/answer <<'END'
+#!/bin/sh
+read line
+echo "$line" >&2
+printf 'HTTP/1.0 200 OK\\r\\n\\r\\nhello page\\n'
+END
 chmod 4755 /work/usr/bin/greet
 chmod 755 /work/usr/bin/answer
 cd /repo
@@ -140,14 +145,15 @@ def test_debian(clean: Nano, debian_image: str, pulled: Callable[[str], str], tm
     repository.chmod(0o755)
     nano("run", "--rm", "-i", "-v", f"{repository}:/repo", image, "sh", input=DEB.encode())
 
-    nano("run", "-d", "--name", "web", "-p", "127.0.0.1::8000", "-w", "/srv", image,
-         "sh", "-c", "while ! [ -e /usr/page ]; do sleep 0.1; done; cp /usr/page index.html; exec python3 -u -m http.server")  # fmt: skip
+    script = "while ! [ -e /usr/null ]; do sleep 0.1; done; cp /usr/page index.html; exec python3 -u -m http.server"
+    nano("run", "-d", "--name", "web", "-p", "127.0.0.1::8000", "-w", "/srv", image, "sh", "-c", script)
     gateway = inspect(nano, "web")["NetworkSettings"]["Gateway"]
     with served(repository) as port:
         source = f"deb [trusted=yes] http://{gateway}:{port}/ ./"
         nano("exec", "web", "sh", "-c", f"rm -f /etc/apt/sources.list.d/*; echo '{source}' > /etc/apt/sources.list")
         nano("exec", "web", "apt-get", "-q", "update")
-        nano("exec", "-e", "DEBIAN_FRONTEND=noninteractive", "web", "apt-get", "-q", "install", "-y", "greet", timeout=120)
+        unasked = ["-e", "DEBIAN_FRONTEND=noninteractive"]
+        nano("exec", *unasked, "web", "apt-get", "-q", "install", "-y", "greet", timeout=120)
     assert nano("exec", "web", "greet").out == "hello from the package\n"
     stat = nano("exec", "web", "stat", "-c", "%U %h %F", "/usr/page", "/usr/page-too", "/usr/null").out
     assert stat.splitlines() == ["www-data 2 regular file", "www-data 2 regular file", "root 1 character special file"]
@@ -174,8 +180,8 @@ def test_alpine(clean: Nano, alpine_image: str, pulled: Callable[[str], str], tm
     repository.mkdir()
     nano("run", "--rm", "-i", "-v", f"{repository}:/repo", image, "sh", input=APK.encode())
 
-    nano("run", "-d", "--name", "web", "-p", "127.0.0.1::80", image, "sh", "-c",
-         "while ! [ -e /usr/bin/answer ]; do sleep 0.1; done; exec nc -lk -p 80 -e /usr/bin/answer")  # fmt: skip
+    script = "while ! [ -e /usr/bin/answer ]; do sleep 0.1; done; exec nc -lk -p 80 -e /usr/bin/answer"
+    nano("run", "-d", "--name", "web", "-p", "127.0.0.1::80", image, "sh", "-c", script)
     gateway = inspect(nano, "web")["NetworkSettings"]["Gateway"]
     with served(repository) as port:
         nano("exec", "web", "sh", "-c", "> /etc/apk/repositories; rm -rf /etc/apk/repositories.d")
@@ -221,13 +227,14 @@ def test_from_another_machine(clean: Nano, debian_image: str, pulled: Callable[[
         run("ip -n elsewhere link set eth0 up")
         run("ip -n elsewhere link set lo up")
 
-        nano("run", "-d", "--name", "web", "-p", "18080:8000", "-w", "/etc", image, "python3", "-u", "-m", "http.server")
-        get = "import urllib.request, sys; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode(), end='')"
+        web = ["python3", "-u", "-m", "http.server"]
+        nano("run", "-d", "--name", "web", "-p", "18080:8000", "-w", "/etc", image, *web)
+        elsewhere = ["ip", "netns", "exec", "elsewhere", "/usr/bin/python3"]
+        get = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=5).read().decode(), end='')"
         for _ in range(50):
             inbound = subprocess.run(
-                ["ip", "netns", "exec", "elsewhere", "/usr/bin/python3", "-c", get, "http://192.0.2.1:18080/debian_version"],
-                capture_output=True, text=True,
-            )  # fmt: skip
+                [*elsewhere, "-c", get, "http://192.0.2.1:18080/debian_version"], capture_output=True, text=True
+            )
             if inbound.returncode == 0:
                 break
             time.sleep(0.1)
@@ -236,9 +243,10 @@ def test_from_another_machine(clean: Nano, debian_image: str, pulled: Callable[[
         assert "192.0.2.2" in logs_with(nano, "web", "GET /debian_version")
 
         server = subprocess.Popen(
-            ["ip", "netns", "exec", "elsewhere", "/usr/bin/python3", "-u", "-m", "http.server", "9000", "--directory", "/sys"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            [*elsewhere, "-u", "-m", "http.server", "9000", "--directory", "/sys"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
         try:
             for _ in range(50):
                 outbound = nano(
