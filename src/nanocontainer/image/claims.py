@@ -1,0 +1,143 @@
+"""Who works with a layer: one lock file per layer, beside it.
+
+A pull that needs a layer holds its lock shared until the image is recorded; whoever makes the layer or deletes it holds
+it alone. So two pulls unpack a common layer once, and a layer is never deleted between "already exists" and its use.
+
+flock(2), not a fcntl(2) record lock: a record lock belongs to the process, and the daemon pulls in several threads. A
+killed process loses its locks, so nothing can stay claimed. To wait for a lock alone while others hold theirs shared
+could be a circle of waiting; therefore alone is only tried, and waiting is always for shared.
+
+    layers/<hex>        the layer           layers/<hex>.lock  the lock
+    layers/<hex>.json   its size in bytes   layers/<hex>.tmp   being made    layers/<hex>.gone  being deleted
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+from .. import lean
+from ..errors import NanoError
+from ..paths import write_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_POLL = 0.02  # seconds; only in the short moment between another's lock alone and its lock shared
+
+
+def obtain(place: str, make: Callable[[str], int]) -> tuple[int, bool]:
+    """Hold the layer at `place` shared, making it first where it is missing.
+
+    make(directory) fills an empty directory and returns the layer's size in bytes; it may raise, then nothing is left.
+    Returns the open lock (close it to let go) and whether it was this call that made the layer.
+    """
+    made = False
+    while True:
+        fd = _lock(place, fcntl.LOCK_SH)
+        if fd is not None and os.path.isdir(place):
+            return fd, made
+        if fd is not None:
+            os.close(fd)
+        fd = _lock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fd is None:
+            time.sleep(_POLL)
+            continue
+        try:
+            if not os.path.isdir(place):
+                _make(place, make)
+                made = True
+        finally:
+            os.close(fd)
+
+
+def seize(place: str) -> int | None:
+    """Hold the layer alone, or None when somebody works with it. Give back with `release`."""
+    return _lock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def release(place: str, fd: int) -> None:
+    """Let go of a layer held alone; its lock file goes when the layer is gone."""
+    if not os.path.isdir(place):
+        os.unlink(f"{place}.lock")  # who waits on it sees that the name is gone, and opens a new one
+    os.close(fd)
+
+
+def destroy(place: str) -> bool:
+    """Delete the layer held alone, and what killed work left beside it. Whether there was anything to delete."""
+    found = False
+    if os.path.isdir(place):
+        delete_tree(f"{place}.gone")
+        os.rename(place, f"{place}.gone")  # gone at once: what is half deleted is never taken for a layer
+        found = True
+    return scrub(place) or found
+
+
+def scrub(place: str) -> bool:
+    """Delete what killed work left beside a layer held alone. Whether there was anything."""
+    found = delete_tree(f"{place}.gone") | delete_tree(f"{place}.tmp")
+    if not os.path.isdir(place):
+        try:
+            os.unlink(f"{place}.json")
+            found = True
+        except FileNotFoundError:
+            pass
+    return found
+
+
+def layer_size(place: str) -> int:
+    """Bytes of the regular files of a layer, as they were counted when it was unpacked."""
+    try:
+        with open(f"{place}.json", encoding="utf-8") as file:
+            return int(lean.loads(file.read())["size"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0  # only a display value: a layer is not unusable for it
+
+
+def delete_tree(path: str) -> bool:
+    """rm -rf that never follows a link. False where there was nothing."""
+    if not os.path.lexists(path):
+        return False
+    import shutil
+
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise NanoError(f"cannot delete {path}", error.strerror or str(error)) from None
+    return True
+
+
+def _make(place: str, make: Callable[[str], int]) -> None:
+    temporary = f"{place}.tmp"
+    delete_tree(temporary)
+    try:
+        os.mkdir(temporary, 0o755)
+        os.chmod(temporary, 0o755)  # noqa: S103  (the root of a container must be open to its users)
+        size = make(temporary)
+        write_file(f"{place}.json", lean.dumps({"size": size}))
+        os.rename(temporary, place)
+    except BaseException:
+        scrub(place)
+        raise
+
+
+def _lock(place: str, kind: int) -> int | None:
+    """The open lock file, locked; None where it is taken (with LOCK_NB)."""
+    path = f"{place}.lock"
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, kind)
+            if os.stat(path).st_ino == os.fstat(fd).st_ino:
+                return fd
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # another one deleted this file between our open and our lock

@@ -1,0 +1,176 @@
+"""From a configuration and streams of layers to an image in the store; pull, load and `tiny` all end here.
+
+For each layer a pipeline, each stage in a thread of its own, because all of them release the interpreter's lock:
+
+    read (network or file) -> digest of the blob -> | decompress -> digest of the plain tar (diff id) -> | write
+
+Layers are made some at a time, each under its temporary name until both digests are right. When one fails, the others
+are stopped, and what this call made is deleted again.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from ..errors import Corrupt, NanoError
+from ..paths import make_dirs
+from . import claims
+from .layers import apply_layer
+from .manifest import parse_config
+from .streams import ahead, decompressed, digested
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .model import Image
+    from .progress import Progresses
+    from .store import ImageStore
+
+_AT_ONCE = 3  # layers; as docker
+
+
+class Blob:
+    """One layer to come. open: its bytes, perhaps compressed. digest: of those, or empty where nobody promised one."""
+
+    def __init__(self, open: Callable[[], Iterator[bytes]], size: int, digest: str = "", name: str = "") -> None:
+        self.open, self.size, self.digest = open, size, digest
+        self.name = name or f"layer {digest[7:19]}"
+
+
+class Wanted:
+    """One image to come. config, manifest: as bytes. blobs: bottom first. names, digests: as in ImageStore.add."""
+
+    def __init__(
+        self,
+        config: bytes,
+        blobs: Sequence[Blob],
+        *,
+        names: Sequence[str] = (),
+        digests: Sequence[str] = (),
+        manifest: bytes = b"",
+        what: str = "the image",
+    ) -> None:
+        self.diff_ids = parse_config(config, f"the configuration of {what}").diff_ids
+        if len(self.diff_ids) != len(blobs):
+            why = f"it has {len(blobs)} layers, and its configuration speaks of {len(self.diff_ids)}"
+            raise Corrupt(f"{what} is damaged", why)
+        self.config, self.blobs, self.names, self.digests, self.manifest = config, blobs, names, digests, manifest
+
+
+class _Stopped(Exception):
+    """Another layer failed."""
+
+
+def install(store: ImageStore, wanted: Sequence[Wanted], report: Progresses) -> list[Image]:
+    """Unpack the layers that are missing, then record the images: all of them or, on any error, none."""
+    make_dirs(store.layers)
+    blobs = {diff_id: blob for one in wanted for diff_id, blob in zip(one.diff_ids, one.blobs, strict=True)}
+    work = _Work(store, blobs, report)
+    try:
+        work.run()
+        return [store.add(one.config, names=one.names, digests=one.digests, manifest=one.manifest) for one in wanted]
+    except BaseException:
+        work.give_up()
+        raise
+    finally:
+        work.let_go()
+
+
+class _Work:
+    def __init__(self, store: ImageStore, blobs: dict[str, Blob], report: Progresses) -> None:
+        self._store, self._report = store, report
+        self._todo = list(blobs.items())
+        self._held: list[int] = []
+        self._made: list[str] = []
+        self._error: BaseException | None = None
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        for diff_id, blob in self._todo:
+            self._report(_short(diff_id, blob), "Pulling fs layer")
+        workers = [threading.Thread(target=self._worker, daemon=True) for _ in self._todo[:_AT_ONCE]]
+        for worker in workers:
+            worker.start()
+        try:
+            for worker in workers:
+                worker.join()
+        except BaseException:  # the user's interrupt comes to the main thread
+            self._stop.set()
+            for worker in workers:
+                worker.join()
+            raise
+        if self._error is not None:
+            raise self._error
+
+    def give_up(self) -> None:
+        from .removal import discard
+
+        self.let_go()
+        discard(self._store, self._made)
+
+    def let_go(self) -> None:
+        import os
+
+        while self._held:
+            os.close(self._held.pop())
+
+    def _worker(self) -> None:
+        while not self._stop.is_set():
+            with self._lock:
+                if not self._todo:
+                    return
+                diff_id, blob = self._todo.pop(0)
+            try:
+                self._layer(diff_id, blob)
+            except _Stopped:
+                return
+            except BaseException as error:
+                with self._lock:
+                    self._error = self._error or error
+                self._stop.set()
+                return
+
+    def _layer(self, diff_id: str, blob: Blob) -> None:
+        short = _short(diff_id, blob)
+
+        def make(directory: str) -> int:
+            try:
+                return apply_layer(self._plain(diff_id, blob), directory)
+            except NanoError as error:
+                if isinstance(error, Corrupt) and blob.name not in error.what:
+                    raise Corrupt(f"{blob.name} is damaged", str(error), error.hint) from None
+                raise
+
+        held, made = claims.obtain(f"{self._store.layers}/{diff_id[7:]}", make)
+        with self._lock:
+            self._held.append(held)
+            if made:
+                self._made.append(diff_id)
+        self._report(short, "Pull complete" if made else "Already exists")
+
+    def _plain(self, diff_id: str, blob: Blob) -> Iterator[bytes]:
+        short = _short(diff_id, blob)
+        chunks = self._counted(blob.open(), short, blob.size)
+        if blob.digest:
+            chunks = digested(chunks, blob.digest, blob.name, blob.size)
+        plain = decompressed(ahead(chunks, stop=self._stop), blob.name)
+        plain = digested(plain, diff_id, f"the content of {blob.name}")
+        for chunk in ahead(plain, stop=self._stop):
+            if self._stop.is_set():
+                raise _Stopped
+            yield chunk
+
+    def _counted(self, chunks: Iterator[bytes], short: str, total: int) -> Iterator[bytes]:
+        current = 0
+        for chunk in chunks:
+            current += len(chunk)
+            self._report(short, "Downloading", current, total)
+            yield chunk
+        self._report(short, "Download complete")
+        self._report(short, "Extracting", total, total)
+
+
+def _short(diff_id: str, blob: Blob) -> str:
+    return (blob.digest or diff_id)[7:19]
