@@ -1,0 +1,66 @@
+"""How many system calls a default run makes, all of its processes together: exact, where milliseconds are not.
+
+Counted by strace(1) from the launcher to the end, less what an empty interpreter makes. The numbers are in
+system_calls.json. They may fall (then write the new ones down) and must not rise unnoticed; `allowance` is what the
+order of events may change: a poll more or less, a signal that interrupts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.root.nano import COMMAND, Nano
+
+BUDGET = json.loads((Path(__file__).parent / "system_calls.json").read_text())
+PYTHON = "/usr/bin/python3"
+
+needs_strace = pytest.mark.skipif(not shutil.which("strace"), reason="strace is not there: ./check setup installs it")
+
+
+def traced(report: Path, env: dict[str, str], *command: str) -> Counter[str]:
+    """Calls by name, of the command and all its descendants, as strace -f -c sums them up."""
+    strace = ["strace", "-f", "-c", "-U", "name,calls", "-o", str(report), *command]
+    done = subprocess.run(strace, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    calls: Counter[str] = Counter()
+    for line in report.read_text().splitlines():
+        fields = line.split()
+        if len(fields) == 2 and fields[1].isdecimal() and fields[0] != "total":
+            calls[fields[0]] += int(fields[1])
+    assert calls["execve"]
+    return calls
+
+
+def of_run(nano: Nano, tmp_path: Path, network: str) -> Counter[str]:
+    """The fewest of three, less an empty interpreter."""
+    command = [COMMAND, "run", "--rm", "--network", network, "tiny", "true"]
+    subprocess.run(command, env=nano.env, check=True)
+    best = min((traced(tmp_path / "run", nano.env, *command) for _ in range(3)), key=lambda calls: calls.total())
+    empty = traced(tmp_path / "empty", nano.env, PYTHON, "-IS", "-c", "pass")
+    return best - empty
+
+
+@needs_strace
+@pytest.mark.parametrize("network", ["none", "bridge"])
+def test_a_default_run(nano: Nano, tmp_path: Path, network: str) -> None:
+    calls = of_run(nano, tmp_path, network)
+    budget, allowance = BUDGET[network], BUDGET["allowance"]
+    text = ", ".join(f"{name} {count}" for name, count in calls.most_common(25))
+    if os.environ.get("CHECK_RECORD"):
+        print(f"{network}: {calls.total()}: {text}")
+    assert calls.total() <= budget + allowance, f"{calls.total()} calls, {budget} are budgeted: {text}"
+    assert calls.total() >= budget * 0.9, f"only {calls.total()} calls: write that into system_calls.json ({budget})"
+
+
+@needs_strace
+def test_one_exec_and_one_clone_per_process(nano: Nano, tmp_path: Path) -> None:
+    """No program is run on the way: the launcher, and the container's own command."""
+    calls = of_run(nano, tmp_path, "none")
+    assert calls["execve"] == 1  # beside the interpreter's, which is taken off
