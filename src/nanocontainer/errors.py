@@ -22,6 +22,17 @@ class NanoError(Exception):
     def __str__(self) -> str:
         return f"{self.what}: {self.why}" if self.why else self.what
 
+    def as_dict(self) -> dict[str, str]:
+        """Plain data, for the way to another process."""
+        return {"kind": type(self).__name__, "what": self.what, "why": self.why, "hint": self.hint}
+
+    @staticmethod
+    def from_dict(data: dict[str, str]) -> NanoError:
+        """The error that as_dict described, of the same class."""
+        kind = globals().get(data["kind"], NanoError)
+        error: NanoError = kind(data["what"], data["why"], data["hint"])
+        return error
+
 
 class InvalidInput(NanoError):
     """A flag, name, path or file from outside is not of the form it must have."""
@@ -29,6 +40,10 @@ class InvalidInput(NanoError):
 
 class NotFound(NanoError):
     """No container, image, network or volume of that name."""
+
+
+class StepFailed(NanoError):
+    """A step of a plan failed; what names it."""
 
 
 class Conflict(NanoError):

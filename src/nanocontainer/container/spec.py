@@ -156,7 +156,8 @@ class State(Record):
     ip: str = ""
     mac: str = ""
     ports: tuple[Port, ...] = ()  # as they are bound
-    cgroup: str = ""
+    cgroup: str = ""  # the directory in the cgroup2 hierarchy
+    groups: tuple[str, ...] = ()  # those in version 1 hierarchies
 
 
 class Container(Record):

@@ -124,9 +124,7 @@ class Kernel:
 
     def reap(self, child: int) -> None:
         """Be process 1: pass signals on to the child's process group, reap all that ends; exit as the child does."""
-        for fd in (0, 1, 2):
-            os.close(fd)
-        os.closerange(3, 1024)
+        syscall("close_range", 0, 0xFFFFFFFF, 0)
         while True:
             number = signals.sigwait(range(1, 65))
             if number != signals.SIGCHLD:
@@ -167,6 +165,11 @@ class Kernel:
 
     def prctl(self, option: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
         return _prctl(option, a, b, c, d)
+
+    def set_name(self, name: str) -> None:
+        """What ps shows for this process: at most 15 bytes (PR_SET_NAME(2const))."""
+        text = ctypes.create_string_buffer(os.fsencode(name)[:15])
+        _prctl(abi.PR_SET_NAME, ctypes.addressof(text))
 
     def capset(self, effective: int, permitted: int, inheritable: int) -> None:
         """The three capability sets of this thread, as bit masks (capset(2), version 3)."""

@@ -36,6 +36,7 @@ class Facts(Record):
     boot: str = ""
     version: int = 0
     kernel: tuple[int, ...] = (0, 0)
+    release: str = ""
     machine: str = ""
     last_cap: int = 40
     filesystems: tuple[str, ...] = ()
@@ -84,6 +85,7 @@ def probe(boot: str = "") -> Facts:
         boot=boot,
         version=Facts.FORMAT,
         kernel=kernel,
+        release=release,
         machine=abi.MACHINE,
         last_cap=int(_text("/proc/sys/kernel/cap_last_cap") or "40"),
         filesystems=tuple(line.split()[-1] for line in _text("/proc/filesystems").splitlines() if line),

@@ -12,20 +12,17 @@ from __future__ import annotations
 import os
 import sys
 
-from ..errors import CommandNotExecutable, CommandNotFound, NanoError, NotPermitted, Unsupported
-from .step import Reporter, Step, StepFailed, World
-from .wire import Wire, stay
+from ..errors import NanoError, StepFailed
+from .step import Reporter, Step, World
+from .wire import Wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
     from .journal import Journal
     from .plan import Plan
 
-_KINDS: dict[str, type[NanoError]] = {
-    kind.__name__: kind for kind in (CommandNotFound, CommandNotExecutable, Unsupported, NotPermitted, NanoError)
-}
 _HINTS = {  # errno → what to do, where that is the same for all steps
     1: "are you root (sudo), or inside another container that forbids this?",
     12: "the host is short of memory, or a limit of its cgroup is reached",
@@ -87,14 +84,12 @@ class Execution:
     def _await_inside(self, *, expect_go: bool) -> None:
         assert self.wire
         word = self.wire.wait()
+        if word is expect_go:
+            return
+        self.world.kernel.waitpid(self.world["pid"])  # it is our child, and has ended or is about to
         if isinstance(word, dict):
-            step = self.plan.steps[int(word["index"])]
-            kind = _KINDS.get(word["kind"])
-            if kind is None:
-                raise StepFailed(word["what"], word["why"], word["hint"], type(step).__name__)
-            raise kind(word["what"], word["why"], word["hint"])
-        if word is not expect_go:
-            raise StepFailed("the container's first process is gone", "it was killed before it ran its command", "", "")
+            raise NanoError.from_dict(word)
+        raise StepFailed("the container's first process is gone", "it was killed before it ran its command")
 
     def _inside(self, first: int) -> NoReturn:
         """The child: never returns into its parent's frames, whatever happens."""
@@ -122,10 +117,7 @@ class Execution:
             try:
                 step = self.plan.steps[index]
                 self.reporter.failed(index, step, error)
-                failure = failure_of(step, error)
-                kind = type(failure).__name__
-                said = {"index": index, "kind": kind, "what": failure.what, "why": failure.why, "hint": failure.hint}
-                self.far.fail(said)
+                self.far.say(failure_of(step, error).as_dict())
             finally:
                 os._exit(125)
         os._exit(125)
@@ -146,8 +138,5 @@ def failure_of(step: Step, error: BaseException) -> NanoError:
         why = error.strerror or str(error)
         if error.filename is not None:
             why = f"{why}: {error.filename!s}"
-        return StepFailed(f"step {name} failed", why, _HINTS.get(error.errno or 0, ""), name)
-    return StepFailed(f"step {name} failed", f"{type(error).__name__}: {error}", "this is a bug: please report it", name)
-
-
-__all__ = ["Execution", "failure_of", "stay"]
+        return StepFailed(f"step {name} failed", why, _HINTS.get(error.errno or 0, ""))
+    return StepFailed(f"step {name} failed", f"{type(error).__name__}: {error}", "this is a bug: please report it")

@@ -11,7 +11,6 @@ Rules
 
 from __future__ import annotations
 
-from ..errors import NanoError
 from ..record import Record
 
 TYPE_CHECKING = False
@@ -85,11 +84,3 @@ class Reporter:
     def after(self, index: int, step: Step) -> None: ...
 
     def failed(self, index: int, step: Step, error: BaseException) -> None: ...
-
-
-class StepFailed(NanoError):
-    """A step failed. `step` is its class name; what, why and hint are for people."""
-
-    def __init__(self, what: str, why: str, hint: str, step: str) -> None:
-        super().__init__(what, why, hint)
-        self.step = step

@@ -17,8 +17,6 @@ end of file while it waits knows that the other is dead.
 
 from __future__ import annotations
 
-import os
-
 from ..lean import dumps, loads, sockets
 
 TYPE_CHECKING = False
@@ -53,12 +51,16 @@ class Wire:
         except OSError:
             pass
 
-    def fail(self, failure: dict[str, Any]) -> None:
-        data = dumps({key: value[:1000] if isinstance(value, str) else value for key, value in failure.items()})
-        self.sock.send(data.encode())
+    def say(self, words: dict[str, Any]) -> None:
+        """Tell the other side something; a text in it is cut at 1,000 characters. Nobody may be there to hear it."""
+        data = dumps({key: value[:1000] if isinstance(value, str) else value for key, value in words.items()})
+        try:
+            self.sock.send(data.encode())
+        except OSError:
+            pass
 
     def wait(self) -> dict[str, Any] | bool:
-        """The other side's next word: True for "go", False for its end, a dict for a failure."""
+        """The other side's next word: True for "go", False for its end, a dict for what it says."""
         while True:
             try:
                 data = self.sock.recv(_SIZE)
@@ -71,16 +73,5 @@ class Wire:
             return True
         if not data:
             return False
-        failure: dict[str, Any] = loads(data.decode())
-        return failure
-
-
-def stay(fd: int) -> int:
-    """fd, moved above the standard streams: a process started with them closed would lend 0, 1 and 2 to anything."""
-    if fd > 2:
-        return fd
-    import fcntl
-
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-    os.close(fd)
-    return moved
+        words: dict[str, Any] = loads(data.decode())
+        return words

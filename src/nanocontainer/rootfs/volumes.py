@@ -170,3 +170,22 @@ def check_subpath(path: str) -> str:
     return path
 
 
+
+
+def tree_size(path: str) -> int:
+    """Bytes of the regular files below path; a file with several names counts once."""
+    total, seen, stack = 0, set(), [path]
+    while stack:
+        try:
+            with os.scandir(stack.pop()) as entries:
+                for entry in entries:
+                    found = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(found.st_mode):
+                        stack.append(entry.path)
+                    elif stat.S_ISREG(found.st_mode) and found.st_ino not in seen:
+                        total += found.st_size
+                        if found.st_nlink > 1:
+                            seen.add(found.st_ino)
+        except OSError:
+            continue
+    return total

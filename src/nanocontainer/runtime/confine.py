@@ -7,8 +7,8 @@ calls that contain programs never need are refused.
 from __future__ import annotations
 
 from ..kernel import abi
-from ..kernel.caps import names_of
-from ..kernel.seccomp import program
+from ..kernel.caps import names
+from ..kernel.seccomp import flags, program
 from ..plan.step import Step, World
 
 TYPE_CHECKING = False
@@ -29,16 +29,15 @@ class CompileSeccomp(Step):
     profile: str
     machine: str
     capabilities: int
-    kernel: tuple[int, ...]
+    kernel: str
     cache: str
 
     def writes(self) -> tuple[str, ...]:
-        return ("filter",)
+        return ("filter", "filter_flags")
 
     def do(self, world: World) -> None:
-        world["filter"] = program(
-            self.profile, self.machine, self.capabilities, (self.kernel[0], self.kernel[1]), self.cache
-        )
+        said = (self.profile, self.machine, self.capabilities, self.kernel, self.cache)
+        world["filter"], world["filter_flags"] = program(*said), flags(*said)
 
     def explain(self) -> str:
         return (
@@ -54,10 +53,10 @@ class LoadSeccomp(Step):
     """From now on the kernel judges each system call by the filter; nobody can take it off again."""
 
     def reads(self) -> tuple[str, ...]:
-        return ("filter",)
+        return ("filter", "filter_flags")
 
     def do(self, world: World) -> None:
-        world.kernel.seccomp_set_filter(world["filter"], abi.SECCOMP_FILTER_FLAG_SPEC_ALLOW)
+        world.kernel.seccomp_set_filter(world["filter"], world["filter_flags"])
 
     def explain(self) -> str:
         return (
@@ -84,11 +83,11 @@ class BoundCapabilities(Step):
                 world.kernel.prctl(abi.PR_CAPBSET_DROP, number)
 
     def explain(self) -> str:
-        kept = ", ".join(names_of(self.keep)) or "none"
+        kept = ", ".join(names(self.keep)) or "none"
         return f"Drop all capabilities from the bounding set but {kept}: prctl(2) PR_CAPBSET_DROP (capabilities(7))."
 
     def shell(self) -> str:
-        kept = ",".join(f"+{name.lower().removeprefix('cap_')}" for name in names_of(self.keep))
+        kept = ",".join(f"+{name.lower().removeprefix('cap_')}" for name in names(self.keep))
         return f"  --bounding-set -all{',' if kept else ''}{kept} \\"
 
 
@@ -106,7 +105,7 @@ class SetCapabilities(Step):
 
     def explain(self) -> str:
         return (
-            f"Set the capabilities of this process to {len(names_of(self.keep))} for root and none for others: capset(2). "
+            f"Set the capabilities of this process to {len(names(self.keep))} for root and none for others: capset(2). "
             "The inheritable set is empty (CVE-2022-24769)."
         )
 

@@ -1,0 +1,282 @@
+"""One more command in a running container: a plan that joins its namespaces and cgroup, and ends with execve.
+
+There is no keeper: the caller is the parent, and reaps. The streams inside are pipes or a terminal of the container's,
+never the caller's own files: a file of the host that is open inside can be opened again from there, for writing, through
+/proc/self/fd (root inside may), and a terminal of the host can be typed into (CVE-2016-2568 and its kin).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+
+from ..errors import Conflict, InvalidInput, NotRunning
+from ..kernel import abi
+from ..plan.execute import Execution
+from ..plan.step import World
+from . import planner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .lifecycle import Lifecycle
+    from .spec import Container
+
+_BLOCK = 65536
+
+
+class ExecSession:
+    """A command that runs in a container. Poll fileno() for input and call receive(), as with attach.Session.
+
+    direct: the caller's own streams are used, because they are pipes: then only wait() is of use.
+    """
+
+    room = 1 << 20
+
+    def __init__(self, pid: int, pidfd: int, outputs: dict[int, str], stdin: int, tty: bool) -> None:
+        self.pid, self.direct = pid, not outputs
+        self._pidfd, self._stdin, self._tty = pidfd, stdin, tty
+        self._outputs = outputs  # open file → kind of message
+        self._pending = b""
+        self._ending = False
+        self._epoll = select.epoll()
+        for fd in outputs:
+            os.set_blocking(fd, False)
+            self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(pidfd, select.EPOLLIN)
+        self._exited = False
+        if stdin >= 0 and not tty:
+            os.set_blocking(stdin, False)
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def receive(self) -> tuple[str, bytes]:
+        """("o", data), ("r", data), ("x", code in digits) at last; ("a", b"") for nothing to show."""
+        for fd, _ in sorted(self._epoll.poll(), key=lambda ready: ready[0] == self._pidfd):
+            if fd == self._stdin and fd not in self._outputs:
+                self._flush()
+                return "a", b""
+            if fd == self._pidfd:
+                self._exited = True
+                self._epoll.unregister(fd)
+                return self._rest()
+            data = self._read(fd)
+            if data is not None:
+                return self._outputs[fd], data
+            return self._rest() if self._exited else ("a", b"")
+        return "a", b""
+
+    def _read(self, fd: int) -> bytes | None:
+        """Data of an output; None where there is none now, or it has ended."""
+        try:
+            data = os.read(fd, _BLOCK)
+        except BlockingIOError:
+            if self._exited:
+                self._end(fd)  # somebody left behind holds it open: it is not waited for
+            return None
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            data = b""
+        if not data:
+            self._end(fd)
+            return None
+        return data
+
+    def _end(self, fd: int) -> None:
+        kind = self._outputs.pop(fd, None)
+        if kind is not None:
+            self._epoll.unregister(fd)
+            if fd != self._stdin:
+                os.close(fd)
+
+    def _rest(self) -> tuple[str, bytes]:
+        """After the end: what is still in the pipes, then the code."""
+        for fd in list(self._outputs):
+            kind = self._outputs[fd]
+            data = self._read(fd)
+            if data is not None:
+                return kind, data
+        if self._outputs:
+            return "a", b""
+        return "x", str(self.wait()).encode()
+
+    def send_stdin(self, data: bytes) -> None:
+        self._pending += data
+        self._flush()
+
+    def close_stdin(self) -> None:
+        self._ending = True
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._stdin < 0:
+            self._pending = b""
+            return
+        try:
+            while self._pending:
+                self._pending = self._pending[os.write(self._stdin, self._pending) :]
+        except BlockingIOError:
+            self._watch_stdin()
+            self.room = max((1 << 20) - len(self._pending), 0)
+            return
+        except OSError:
+            self._pending, self._ending = b"", True  # the command has closed its input
+        self.room = 1 << 20
+        if self._tty:
+            return
+        try:
+            self._epoll.unregister(self._stdin)
+        except OSError:
+            pass
+        if self._ending:
+            os.close(self._stdin)
+            self._stdin = -1
+
+    def _watch_stdin(self) -> None:
+        if self._tty:
+            return
+        try:
+            self._epoll.register(self._stdin, select.EPOLLOUT)
+        except FileExistsError:
+            pass
+
+    def resize(self, rows: int, cols: int) -> None:
+        if self._tty and self._stdin >= 0:
+            import fcntl
+
+            size = b"".join(number.to_bytes(2, "little") for number in (rows, cols, 0, 0))
+            try:
+                fcntl.ioctl(self._stdin, abi.TIOCSWINSZ, size)
+            except OSError:
+                pass
+
+    def signal(self, number: int) -> None:
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def detach(self) -> None:
+        """Leave the command running."""
+
+    def wait(self) -> int:
+        """The command's exit code; 128 + n where signal n ended it."""
+        _, status = os.waitpid(self.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        return code if code >= 0 else 128 - code
+
+    def close(self) -> None:
+        for fd in {*self._outputs, self._stdin, self._pidfd} - {-1}:
+            os.close(fd)
+        self._outputs, self._stdin, self._pidfd = {}, -1, -1
+        self._epoll.close()
+
+
+def run_exec(
+    life: Lifecycle,
+    container: Container,
+    args: Sequence[str],
+    *,
+    env: Sequence[str] = (),
+    cwd: str = "",
+    user: str = "",
+    tty: bool = False,
+    stdin: bool = False,
+    detach: bool = False,
+    privileged: bool = False,
+    inherit: bool = False,
+) -> ExecSession:
+    """Start a command in a running container. inherit: use the caller's own streams where they are pipes.
+
+    NotRunning, Conflict (paused), CommandNotFound, CommandNotExecutable and what else a step says.
+    """
+    if not args:
+        raise InvalidInput("no command to execute", "", "name one: exec CONTAINER COMMAND")
+    spec, state = container.spec, container.state
+    if state.status == "paused":
+        raise Conflict(f"container {spec.name} is paused", "", f"continue it first: unpause {spec.name}")
+    if state.status != "running":
+        raise NotRunning(f"container {spec.name} is not running", "", f"start it first: start {spec.name}")
+    plan = planner.plan_exec(
+        spec,
+        life.facts(),
+        pid=state.pid,
+        cgroup=state.cgroup,
+        groups1=state.groups,
+        args=tuple(args),
+        env=_environment(spec.env, env, tty),
+        cwd=cwd,
+        user=user,
+        tty=tty,
+        privileged=privileged,
+        paths=life.paths,
+    )
+    world = World(life.kernel)
+    inner: dict[str, int] = {}
+    outputs: dict[int, str] = {}
+    into = -1
+    if not tty:
+        if inherit and not detach and all(_harmless(fd) for fd in range(3)):
+            inner = {"stdin": os.dup(0) if stdin else _null(), "stdout": os.dup(1), "stderr": os.dup(2)}
+        elif detach:
+            inner = {name: _null() for name in ("stdin", "stdout", "stderr")}
+        else:
+            out, inner["stdout"] = os.pipe()
+            err, inner["stderr"] = os.pipe()
+            outputs = {out: "o", err: "r"}
+            if stdin:
+                inner["stdin"], into = os.pipe()
+            else:
+                inner["stdin"] = _null()
+        world.slots.update(inner)
+    execution = Execution(plan, world)
+    try:
+        execution.run()
+    except BaseException:
+        execution.close()
+        for fd in {*outputs, into} - {-1}:
+            os.close(fd)
+        raise
+    finally:
+        _close_start(world, inner)
+    if tty:
+        master = world["master"]
+        outputs, into = {master: "o"}, master
+    return ExecSession(world["pid"], world["pidfd"], outputs, into, tty)
+
+
+def _close_start(world: World, inner: dict[str, int]) -> None:
+    for slot, value in world.slots.items():
+        if slot in ("rootfs", "cgroup", "target", "terminal") or slot.startswith("procs:") or slot in inner:
+            os.close(value)
+
+
+def _environment(base: tuple[str, ...], more: Sequence[str], tty: bool) -> tuple[str, ...]:
+    env = dict(item.split("=", 1) for item in base if "=" in item)
+    if tty:
+        env.setdefault("TERM", "xterm")
+    for item in more:
+        name, equals, value = item.partition("=")
+        if equals:
+            env[name] = value
+        else:
+            env.pop(name, None)
+    return tuple(f"{name}={value}" for name, value in env.items())
+
+
+def _null() -> int:
+    return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+
+
+def _harmless(fd: int) -> bool:
+    """Whether a stream of ours may be open inside: a pipe, or the null device."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return False
+    return stat.S_ISFIFO(found.st_mode) or (stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3))

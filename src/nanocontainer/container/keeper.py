@@ -1,0 +1,152 @@
+"""The keeper: one process per container that starts it, holds its streams, writes its log and knows its exit code.
+
+It is a fork of the command that started it, so that no interpreter has to start: setsid, lock, plan, execute, then a
+poll loop. When init ends, the keeper takes the container down, tells who is attached, and ends. Nobody depends on it for
+more than one container; when it is killed, the kernel kills init, and the next command of anybody sweeps.
+
+    command ──fork──▶ keeper      says {"id": ...} when the command runs, or what failed
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import CommandNotExecutable, CommandNotFound, NanoError
+from ..lean import signals
+from .attach import Client, listen
+from .events import emit
+from .locks import Lock
+from .jsonlog import open_log
+from .spec import Spec, State
+from .streams import Streams
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from ..image.model import Image
+    from ..lean import sockets
+    from ..plan.step import World
+    from ..plan.wire import Wire
+    from .lifecycle import Lifecycle
+
+
+def run_keeper(
+    life: Lifecycle, lock: Lock, spec: Spec, report: Wire, first: sockets.socket | None, *, image: Image | None
+) -> NoReturn:
+    """The whole life of the keeper, in a process that was just forked. Never returns into its parent's frames.
+
+    image: for a container that is yet to be created. first: the socket of the client that is attached from the start.
+    """
+    try:
+        _keep(life, lock, spec, report, first, image)
+    except BaseException as error:
+        if not isinstance(error, NanoError):
+            error = NanoError("the keeper failed", f"{type(error).__name__}: {error}", "this is a bug: please report it")
+        report.say(error.as_dict())
+    finally:
+        os._exit(0)
+
+
+def _keep(
+    life: Lifecycle, lock: Lock, spec: Spec, report: Wire, first: sockets.socket | None, image: Image | None
+) -> None:
+    _leave_the_caller([report.fileno(), lock.fd, *([first.fileno()] if first else [])])
+    life.kernel.set_name(f"nanoc:{spec.id[:9]}")
+    if not lock.take():
+        raise NanoError(f"container {spec.id[:12]} is already being started or is running")
+    if image:
+        spec = life.create(spec, image, spec.id)
+    state = State() if image else life.store.state(spec.id)
+    inner, outer = _pipes(spec)
+    log = None
+    try:
+        log = open_log(life.paths.container(spec.id), spec.log_driver, spec.log_options)
+        listener = listen(f"{life.paths.live(spec.id)}/attach.sock")
+        world, started = life.bring_up(spec, inner)
+    except BaseException as error:
+        _not_started(life, spec, state, error, created=image is not None)
+        raise
+    for fd in inner.values():
+        os.close(fd)
+    state = started.replace(restarts=state.restarts)
+    life.store.save(spec.id, state)
+    emit(life.paths, "container", "start", spec.id, image=spec.image, name=spec.name)
+    report.say({"id": spec.id, "name": spec.name})
+    report.close()
+    _close_slots(world)
+    pidfd = world["pidfd"]
+    master = world.slots.get("master", -1)
+    streams = Streams(
+        pidfd=pidfd,
+        signal=lambda number: life.kernel.pidfd_send_signal(pidfd, number),
+        stdin=outer.get("stdin", master if spec.open_stdin else -1),
+        stdout=outer.get("stdout", -1),
+        stderr=outer.get("stderr", -1),
+        tty=master,
+        log=log,
+        listener=listener,
+        clients=[Client(first, stdin=spec.open_stdin)] if first else [],
+        stdin_once=spec.open_stdin and not spec.detached,
+    )
+    streams.run()
+    _, status = life.kernel.waitpid(world["pid"])
+    code = os.waitstatus_to_exitcode(status)
+    code = code if code >= 0 else 128 - code
+    if log:
+        log.close()
+    life.ended(spec, state, code)
+    streams.finish(code)
+
+
+# Files of the start that the container has by now. The terminal's master, the pidfd and reserved ports stay open.
+_CLOSED = ("rootfs", "netns", "devpts", "cgroup", "terminal", "target")
+
+
+def _close_slots(world: World) -> None:
+    """Close what was opened for the start and is inside the container by now."""
+    for slot, value in world.slots.items():
+        if slot in _CLOSED or slot.startswith("procs:"):
+            os.close(value)
+
+
+def _pipes(spec: Spec) -> tuple[dict[str, int], dict[str, int]]:
+    """(the container's ends, ours) of its standard streams; with a terminal there are none."""
+    if spec.tty:
+        return {}, {}
+    inner, outer = {}, {}
+    if spec.open_stdin:
+        inner["stdin"], outer["stdin"] = os.pipe()
+    else:
+        inner["stdin"] = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    for name in ("stdout", "stderr"):
+        outer[name], inner[name] = os.pipe()
+    return inner, outer
+
+
+def _not_started(life: Lifecycle, spec: Spec, state: State, error: BaseException, *, created: bool) -> None:
+    """As docker: a container that could not be started stays, with the reason, unless it was to be removed."""
+    if created and spec.auto_remove:
+        life.remove_files(spec, anonymous=True)
+        return
+    code = 127 if isinstance(error, CommandNotFound) else 126 if isinstance(error, CommandNotExecutable) else 128
+    life.store.save(spec.id, state.replace(error=str(error), exit_code=code, pid=0, keeper=0))
+
+
+def _leave_the_caller(keep: list[int]) -> None:
+    """A session of our own, no terminal, no open files of the caller's, default signals, no directory held."""
+    os.setsid()
+    os.chdir("/")
+    os.umask(0o022)
+    for number in (signals.SIGINT, signals.SIGTERM, signals.SIGHUP, signals.SIGCHLD, signals.SIGWINCH):
+        signals.signal(number, signals.SIG_DFL)
+    signals.pthread_sigmask(signals.SIG_SETMASK, ())
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for fd in range(3):
+        os.dup2(null, fd)
+    last = 2
+    for fd in sorted(fd for fd in keep if fd > 2):
+        if fd > last + 1:
+            os.closerange(last + 1, fd)
+        last = fd
+    os.closerange(last + 1, 1 << 20)

@@ -1,0 +1,396 @@
+"""From a specification to a plan: all decisions of a start are made here, and nowhere later.
+
+The planner is pure: it reads values (specification, image, facts of the host, what was allotted to the container) and
+returns values. So a plan can be shown without root, for a machine that is somewhere else, and tested as text.
+"""
+
+from __future__ import annotations
+
+from ..errors import InvalidInput
+from ..kernel.bpf import DEFAULT_RULES, DeviceRule
+from ..kernel.caps import granted
+from ..network import plan as network_plan
+from ..plan.plan import Plan
+from ..plan.step import Step
+from ..record import Record
+from ..rootfs.devices import (
+    LinkDevices,
+    MakeDevices,
+    MakeTerminals,
+    MountConsole,
+    MountDev,
+    MountTerminals,
+    OpenTerminal,
+    add_device,
+)
+from ..rootfs.files import WriteFile
+from ..rootfs.mounts import (
+    FillVolume,
+    MaskPaths,
+    MountBind,
+    MountCgroup,
+    MountMqueue,
+    MountProc,
+    MountShm,
+    MountSys,
+    MountTmpfs,
+    ProtectPaths,
+)
+from ..rootfs.overlay import AttachRootfs, PivotRoot, PrivatizeMounts, ProtectRootfs, overlay_steps
+from ..runtime import limits
+from ..runtime.cgroup import AllowDevices, MakeCgroup, OpenCgroup
+from ..runtime.cgroup1 import JoinCgroup1, OpenCgroup1
+from ..runtime.confine import (
+    BoundCapabilities,
+    CompileSeccomp,
+    LoadSeccomp,
+    NoNewPrivs,
+    SetCapabilities,
+)
+from ..runtime.identity import LookUpUser, SetIds, SetLimits, SetOomScore
+from ..runtime.namespaces import Clone, EnterNamespaces, JoinSessionKeyring, OpenProcess, SetHostname, SetSysctls
+from ..runtime.process import (
+    CloseFiles,
+    ConnectStreams,
+    ConnectTerminal,
+    DieWithKeeper,
+    EnterWorkDir,
+    Exec,
+    HideFromContainer,
+    MakeWorkDir,
+    NewSession,
+    OwnStreams,
+    StartReaper,
+)
+from .spec import Mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..image.model import Image
+    from ..kernel.facts import Facts
+    from ..network.allot import Allotment
+    from ..paths import Paths
+    from .spec import Spec
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# docker sets these for every container with a network namespace of its own
+DEFAULT_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+_NAMESPACED = (
+    "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
+    "kernel.shmmni", "kernel.shm_rmid_forced", "kernel.domainname",
+)  # fmt: skip
+
+
+class Source(Record):
+    """Where the mounts of a specification really lead: volumes have directories by now.
+
+    path: of the host; fill: an empty volume that takes what the image has at its place.
+    """
+
+    path: str
+    fill: bool = False
+
+
+class Inputs(Record):
+    """What the planner decides from, beside the specification.
+
+    layers: directories of the image, bottom first. sources: one for each mount of the specification. files: what is bound into
+    /etc, name → content. pid_target, ipc_target: the first process of the container whose namespaces are joined.
+    """
+
+    layers: tuple[str, ...]
+    sources: tuple[Source, ...] = ()
+    files: dict[str, str] = {}
+    pid_target: int = 0
+    ipc_target: int = 0
+
+
+def resolve(spec: Spec, image: Image, *, id: str, name: str, created: str) -> Spec:
+    """The specification with everything filled in that the image decides, as docker does it.
+
+    An entrypoint that the user gives drops the image's command. InvalidInput where there is nothing to execute.
+    """
+    config = image.config
+    entrypoint = config.entrypoint if spec.entrypoint is None else spec.entrypoint
+    command = spec.command or (config.cmd if spec.entrypoint is None else ())
+    args = (*entrypoint, *command)
+    if not args or not args[0]:
+        raise InvalidInput(
+            f"no command for {spec.image}", "neither the command line nor the image names one", "add one: IMAGE COMMAND"
+        )
+    hostname = spec.hostname or ("" if spec.uts_mode == "host" else id[:12])
+    env = _environment(spec, config.env, hostname)
+    mounts = {mount.target.rstrip("/") or "/" for mount in spec.mounts}
+    anonymous = tuple(Mount("volume", path) for path in config.volumes if (path.rstrip("/") or "/") not in mounts)
+    cwd = spec.cwd or config.cwd or "/"
+    if not cwd.startswith("/"):
+        raise InvalidInput(f"invalid working directory {cwd!r}", "it must be an absolute path")
+    check(spec)
+    return spec.replace(
+        id=id,
+        name=name,
+        created=created,
+        image_id=image.id,
+        args=args,
+        env=env,
+        cwd=cwd,
+        user=spec.user or config.user,
+        hostname=hostname,
+        labels={**config.labels, **spec.labels},
+        mounts=(*spec.mounts, *anonymous),
+        exposed=tuple(dict.fromkeys((*config.exposed, *spec.exposed))),
+        stop_signal=spec.stop_signal or config.stop_signal,
+    )
+
+
+def _environment(spec: Spec, image: tuple[str, ...], hostname: str) -> tuple[str, ...]:
+    env = {"PATH": DEFAULT_PATH}
+    if hostname:
+        env["HOSTNAME"] = hostname
+    if spec.tty:
+        env["TERM"] = "xterm"
+    for item in (*image, *spec.env):
+        name, equals, value = item.partition("=")
+        if equals:
+            env[name] = value
+        else:
+            env.pop(name, None)
+    return tuple(f"{name}={value}" for name, value in env.items())
+
+
+def check(spec: Spec) -> None:
+    """InvalidInput for what no host could do."""
+    targets = set()
+    for mount in spec.mounts:
+        target = mount.target.rstrip("/") or "/"
+        if not target.startswith("/") or ".." in target.split("/"):
+            raise InvalidInput(f"invalid mount target {mount.target!r}", "it must be an absolute path without '..'")
+        if target == "/":
+            raise InvalidInput("invalid mount target '/'", "the root is the image's")
+        if target in targets:
+            raise InvalidInput(f"duplicate mount point: {target}")
+        targets.add(target)
+    host_net = spec.network == "host"
+    for name in spec.sysctls:
+        if name.startswith("net."):
+            if host_net:
+                raise InvalidInput(f"sysctl {name!r} is not allowed with the host's network", "it would change the host")
+        elif name not in _NAMESPACED and not name.startswith("fs.mqueue."):
+            raise InvalidInput(f"sysctl {name!r} is not allowed", "it is not separate for each namespace: it would change the host")
+    if spec.network.startswith("container:") and (spec.ports or spec.publish_all):
+        raise InvalidInput("conflicting options", "ports are published by the container whose network is shared")
+    words = security_words(spec)
+    for key in words:
+        if key not in ("no-new-privileges", "seccomp", "apparmor", "label", "systempaths"):
+            raise InvalidInput(f"invalid --security-opt {key!r}", "known are no-new-privileges, seccomp, apparmor, label, systempaths")
+    granted(spec.cap_add, spec.cap_drop, spec.privileged, 40)
+    limits.check(spec.limits)
+
+
+def security_words(spec: Spec) -> dict[str, str]:
+    """--security-opt as a table: "no-new-privileges" → "true", "seccomp" → "unconfined" or a path."""
+    words = {}
+    for item in spec.security:
+        for separator in ("=", ":"):
+            if separator in item:
+                key, _, value = item.partition(separator)
+                break
+        else:
+            key, value = item, "true"
+        words[key] = value
+    return words
+
+
+def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, paths: Paths) -> Plan:
+    """The steps that make and start the container of a resolved specification."""
+    words = security_words(spec)
+    directory, mark = paths.container(spec.id), f"-{paths.mark}" if paths.mark else ""
+    parent = f"nanocontainer{mark}"
+    keep = granted(spec.cap_add, spec.cap_drop, spec.privileged, facts.last_cap)
+    own_net = allotment.mode not in ("host", "container")
+
+    before, limit_steps, groups1 = limits.steps(spec.limits, facts, parent, spec.id)
+    devices, rules = _devices(spec)
+    host: list[Step] = [*before, MakeCgroup(f"{facts.cgroup2}/{parent}/{spec.id}"), *limit_steps]
+    if not spec.privileged:
+        host.append(AllowDevices((*DEFAULT_RULES, *rules)))
+    net_host, net_inside = network_plan.steps(allotment, spec.id)
+    host += net_host
+    host += overlay_steps(inputs.layers, directory, append=facts.since(6, 5), volatile=spec.auto_remove)
+    host += [WriteFile(f"{directory}/{name}", content) for name, content in inputs.files.items()]
+    host.append(LookUpUser(spec.user, spec.groups))
+    host += [
+        FillVolume(source.path, mount.target)
+        for mount, source in zip(spec.mounts, inputs.sources, strict=True)
+        if source.fill and "nocopy" not in mount.options
+    ]
+    host.append(MakeTerminals())
+    if spec.tty:
+        host.append(OpenTerminal())
+    confined = words.get("seccomp") != "unconfined" and not spec.privileged
+    if confined:
+        profile = words.get("seccomp") or "default"
+        host.append(CompileSeccomp(profile, facts.machine, keep, facts.release, f"{paths.run}/seccomp"))
+    joined = tuple(["ipc"] if spec.ipc_mode.startswith("container:") else [])
+    if spec.pid_mode.startswith("container:"):
+        host.append(OpenProcess(inputs.pid_target))
+    elif joined:
+        host.append(OpenProcess(inputs.ipc_target))
+    namespaces = ["mnt"]
+    if spec.uts_mode != "host":
+        namespaces.append("uts")
+    if spec.ipc_mode in ("", "private", "shareable"):
+        namespaces.append("ipc")
+    if spec.pid_mode == "":
+        namespaces.append("pid")
+    if spec.cgroupns != "host":
+        namespaces.append("cgroup")
+    host.append(Clone(tuple(namespaces), join_pid=spec.pid_mode.startswith("container:")))
+
+    inside: list[Step] = [HideFromContainer(), NewSession()]
+    if groups1:
+        inside.append(JoinCgroup1(groups1))
+    if joined:
+        inside.append(EnterNamespaces(joined))
+    inside += net_inside
+    inside += [PrivatizeMounts(), AttachRootfs(paths.live(spec.id))]
+    inside += _kernel_mounts(spec, own_net)
+    inside += devices
+    inside += _mounts(spec, inputs, directory)
+    if spec.tty:
+        inside.append(MountConsole())
+    if spec.uts_mode != "host":
+        inside.append(SetHostname(spec.hostname, spec.domainname))
+    sysctls = {**(DEFAULT_SYSCTLS if own_net else {}), **spec.sysctls}
+    if sysctls:
+        inside.append(SetSysctls(sysctls))
+    if not spec.privileged and words.get("systempaths") != "unconfined":
+        inside += [MaskPaths(facts.masked), ProtectPaths(facts.read_only)]
+    inside.append(MakeWorkDir(spec.cwd))
+    if spec.read_only:
+        inside.append(ProtectRootfs())
+    inside += [PivotRoot(), EnterWorkDir(spec.cwd)]
+    if spec.ulimits:
+        inside.append(SetLimits(tuple((limit.name, limit.soft, limit.hard) for limit in spec.ulimits)))
+    if spec.oom_score_adj:
+        inside.append(SetOomScore(spec.oom_score_adj))
+    inside.append(ConnectTerminal() if spec.tty else ConnectStreams())
+    inside.append(OwnStreams())
+    inside += _security(keep, facts.last_cap, confined, words, spec.id)
+    inside.append(DieWithKeeper())
+    if spec.init:
+        inside.append(StartReaper())
+    inside += [CloseFiles(), Exec(spec.args, spec.env)]
+    given = ("wire",) if spec.tty else ("wire", "stdin", "stdout", "stderr")
+    return Plan((*host, *inside), given).validate()
+
+
+def _security(keep: int, last: int, confined: bool, words: dict[str, str], name: str) -> list[Step]:
+    """Keyring, capabilities, ids, filter, in the order that plan.py demands: without no_new_privs the filter is first."""
+    ids: list[Step] = [BoundCapabilities(keep, last), SetIds(), SetCapabilities(keep)]
+    filter: list[Step] = [LoadSeccomp()] if confined else []
+    ring: list[Step] = [JoinSessionKeyring(name)]
+    if words.get("no-new-privileges") in ("true", "1"):
+        return [*ring, *ids, NoNewPrivs(), *filter]
+    return [*ring, *filter, *ids]
+
+
+def _kernel_mounts(spec: Spec, own_net: bool) -> list[Step]:
+    writable = ("nosuid", "nodev", "noexec") if spec.privileged else ("ro", "nosuid", "nodev", "noexec")
+    steps: list[Step] = [
+        MountProc(),
+        MountSys(attributes=writable),
+        MountCgroup(attributes=writable),
+        MountDev(),
+        MakeDevices(),
+        LinkDevices(),
+        MountTerminals(),
+    ]
+    targets = {mount.target.rstrip("/") for mount in spec.mounts}
+    if spec.ipc_mode == "host":
+        steps += [MountBind("/dev/shm", "/dev/shm"), MountBind("/dev/mqueue", "/dev/mqueue")]
+    else:
+        if "/dev/shm" not in targets:
+            shm = ("mode=1777", f"size={spec.shm_size}")
+            steps.append(MountShm(options=shm, attributes=("nosuid", "nodev", "noexec")))
+        steps.append(MountMqueue())
+    return steps
+
+
+def _mounts(spec: Spec, inputs: Inputs, directory: str) -> list[Step]:
+    """The container's own files in /etc and the user's mounts, shallow targets first so that none hides another."""
+    targets = {mount.target.rstrip("/") for mount in spec.mounts}
+    steps: list[Step] = [
+        MountBind(f"{directory}/{name}", f"/etc/{name}") for name in inputs.files if f"/etc/{name}" not in targets
+    ]
+    pairs = sorted(zip(spec.mounts, inputs.sources, strict=True), key=lambda pair: pair[0].target.count("/"))
+    return steps + [_mount(mount, source) for mount, source in pairs]
+
+
+def _mount(mount: Mount, source: Source) -> Step:
+    if mount.kind == "tmpfs":
+        options = {"mode": "1777", **{key: mount.options[key] for key in ("size", "mode") if key in mount.options}}
+        flags = {"nosuid", "nodev", "noexec"} - {word[2:] for word in ("exec", "suid", "dev") if word in mount.options}
+        flags -= {f"no{word}" for word in ("exec", "suid", "dev") if word in mount.options}
+        if mount.read_only:
+            flags.add("ro")
+        said = tuple(f"{key}={value}" for key, value in options.items())
+        return MountTmpfs(mount.target, options=said, attributes=tuple(sorted(flags)))
+    return MountBind(source.path, mount.target, read_only=mount.read_only, propagation=mount.propagation)
+
+
+def _devices(spec: Spec) -> tuple[list[Step], list[DeviceRule]]:
+    steps: list[Step] = []
+    rules: list[DeviceRule] = []
+    for device in spec.devices:
+        step, kind, major, minor = add_device(device.source, device.target or device.source)
+        steps.append(step)
+        rules.append(DeviceRule(kind, major, minor, device.access))
+    return steps, rules
+
+
+def plan_exec(
+    spec: Spec,
+    facts: Facts,
+    *,
+    pid: int,
+    cgroup: str,
+    groups1: tuple[str, ...],
+    args: tuple[str, ...],
+    env: tuple[str, ...],
+    cwd: str,
+    user: str,
+    tty: bool,
+    privileged: bool,
+    paths: Paths,
+) -> Plan:
+    """The steps that run one more command in a running container: join its namespaces, be confined as it is."""
+    from ..runtime.joining import OpenContainerRoot, OpenContainerTerminal
+
+    words = security_words(spec)
+    privileged = privileged or spec.privileged
+    keep = granted(spec.cap_add, spec.cap_drop, privileged, facts.last_cap)
+    confined = words.get("seccomp") != "unconfined" and not privileged
+    host: list[Step] = [OpenProcess(pid), OpenContainerRoot(pid), OpenCgroup(cgroup)]
+    host += [OpenCgroup1(group) for group in groups1]
+    host.append(LookUpUser(user or spec.user, spec.groups))
+    if tty:
+        host.append(OpenContainerTerminal())
+    if confined:
+        profile = words.get("seccomp") or "default"
+        host.append(CompileSeccomp(profile, facts.machine, keep, facts.release, f"{paths.run}/seccomp"))
+    host.append(Clone((), join_pid=spec.pid_mode != "host"))
+    namespaces = ["mnt", "net", "cgroup"]
+    if spec.uts_mode != "host":
+        namespaces.append("uts")
+    if spec.ipc_mode != "host":
+        namespaces.append("ipc")
+    inside: list[Step] = [HideFromContainer(), NewSession()]
+    if groups1:
+        inside.append(JoinCgroup1(groups1))
+    inside += [EnterNamespaces(tuple(namespaces)), EnterWorkDir(cwd or spec.cwd)]
+    inside.append(ConnectTerminal() if tty else ConnectStreams())
+    inside += _security(keep, facts.last_cap, confined, words, spec.id)
+    inside += [CloseFiles(), Exec(args, env)]
+    given = ("wire",) if tty else ("wire", "stdin", "stdout", "stderr")
+    return Plan((*host, *inside), given).validate()

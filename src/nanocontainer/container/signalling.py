@@ -1,0 +1,90 @@
+"""Signals to a container's first process, and waiting for its end, without ever hitting another process.
+
+A pid may be used again by the kernel at any moment. So a process is opened first (pidfd_open(2)), then it is checked
+that what was opened is the child of the living keeper, and then the signal goes to the open file.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from ..errors import InvalidInput, NotRunning
+from ..lean import signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..kernel.calls import Kernel
+    from .lifecycle import Lifecycle
+    from .spec import Container
+
+
+def number_of(signal: str) -> int:
+    """The number of "TERM", "SIGTERM", "15" or "RTMIN+3". InvalidInput."""
+    text = signal.strip().upper()
+    if text.isascii() and text.isdigit():
+        if 1 <= int(text) <= 64:
+            return int(text)
+        raise InvalidInput(f"invalid signal: {signal}", "signals are 1 to 64")
+    name = text.removeprefix("SIG")
+    base, plus, more = name.partition("+")
+    if plus and base == "RTMIN" and more.isdigit() and int(more) <= 30:
+        return signals.SIGRTMIN + int(more)
+    base, minus, less = name.partition("-")
+    if minus and base == "RTMAX" and less.isdigit() and int(less) <= 30:
+        return signals.SIGRTMAX - int(less)
+    number = getattr(signals, f"SIG{name}", None)
+    if name.isalnum() and isinstance(number, int) and number > 0:
+        return int(number)
+    raise InvalidInput(f"invalid signal: {signal}", "no signal has that name", "for example TERM, HUP, USR1, 9")
+
+
+def send(life: Lifecycle, container: Container, number: int) -> None:
+    """Send a signal to init of a running container. NotRunning where it has ended in the meantime."""
+    gone = NotRunning(f"container {container.name} is not running", "it has just ended")
+    kernel, pid = life.kernel, container.state.pid
+    try:
+        pidfd = kernel.pidfd_open(pid)
+    except OSError:
+        raise gone from None
+    try:
+        if _parent(kernel, pid) != container.state.keeper or not life.running(container.id):
+            raise gone
+        kernel.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        raise gone from None
+    finally:
+        os.close(pidfd)
+
+
+def _parent(kernel: Kernel, pid: int) -> int:
+    """The parent of a process (proc_pid_stat(5), field 4, behind the name in brackets); 0 where it is gone."""
+    try:
+        return int(kernel.read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def wait_for_end(kernel: Kernel, keeper: Callable[[], int], seconds: float | None) -> bool:
+    """Wait until keeper() names nobody any more, at most so many seconds; whether that is so."""
+    import time
+
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while pid := keeper():
+        try:
+            pidfd = kernel.pidfd_open(pid)
+        except OSError:
+            continue
+        try:
+            if keeper() != pid:
+                continue
+            left = None if deadline is None else max(deadline - time.monotonic(), 0)
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if not poll.poll(None if left is None else left * 1000):
+                return False
+        finally:
+            os.close(pidfd)
+    return True

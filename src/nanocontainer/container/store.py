@@ -1,0 +1,191 @@
+"""The containers on disk: a directory each, found by id, prefix or name.
+
+    containers/<id>/spec.json    immutable, written before the container has a name
+                    state.json   replaced by rename; its presence means that the container is whole
+                    journal      what must be undone (plan/journal.py)
+                    upper/ work/ the container's own files
+    names/<name> → <id>          a claim: symlink(2) is atomic
+
+A directory without state.json belongs to a create that is under way (its lock is held) or that was killed.
+Broken files are named and stand in nobody's way: a list reports them and goes on.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import Conflict, Corrupt, InvalidInput, NanoError, NotFound
+from ..lean import dumps, loads
+from ..paths import check_name, is_id, make_dirs, read_file, write_file
+from ..rootfs.volumes import remove_tree
+from .naming import random_name
+from .spec import Container, Spec, State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from ..paths import Paths
+
+    T = TypeVar("T", Spec, State)
+
+
+class ContainerStore:
+    """Where containers are kept. All methods may be called by several processes at once."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+
+    # --- finding
+
+    def resolve(self, ref: str) -> str:
+        """The id for a name, an id or a unique prefix of one. NotFound; InvalidInput where several fit."""
+        if is_id(ref) and os.path.isdir(self.paths.container(ref)):
+            return ref
+        if ref and "/" not in ref and "\0" not in ref:
+            try:
+                found = os.readlink(f"{self.paths.names}/{ref.removeprefix('/')}")
+                if is_id(found):
+                    return found
+            except OSError:
+                pass
+            fitting = [id for id in self.ids() if id.startswith(ref)]
+            if len(fitting) == 1:
+                return fitting[0]
+            if fitting:
+                raise InvalidInput(f"container {ref!r} is ambiguous", f"{len(fitting)} ids begin with it", "give more digits")
+        raise NotFound(f"no such container: {ref}", "", "`nanocontainer ps -a` lists all")
+
+    def ids(self) -> list[str]:
+        try:
+            return [name for name in os.listdir(self.paths.containers) if is_id(name)]
+        except FileNotFoundError:
+            return []
+
+    def spec(self, id: str) -> Spec:
+        """NotFound, or Corrupt naming the file."""
+        return self._read(id, "spec.json", Spec)
+
+    def state(self, id: str) -> State:
+        """NotFound where there is no such container, or it is only half made; Corrupt naming the file."""
+        return self._read(id, "state.json", State)
+
+    def _read(self, id: str, name: str, kind: type[T]) -> T:
+        path = f"{self.paths.container(id)}/{name}"
+        try:
+            return kind.from_dict(loads(read_file(path)))
+        except FileNotFoundError:
+            raise NotFound(f"no such container: {id[:12]}") from None
+        except (ValueError, TypeError, AttributeError, OSError) as error:
+            raise Corrupt(f"container {id[:12]} is broken", f"{path}: {error}", f"remove it: rm -f {id[:12]}") from None
+
+    def load(self, id: str) -> Container:
+        return Container(self.spec(id), self.state(id))
+
+    def list(self, on_broken: Callable[[NanoError], None] | None = None) -> list[Container]:
+        """All whole containers, newest first. Broken ones go to on_broken."""
+        found = []
+        for id in self.ids():
+            try:
+                found.append(self.load(id))
+            except NotFound:
+                continue
+            except NanoError as error:
+                if on_broken:
+                    on_broken(error)
+        found.sort(key=lambda container: container.spec.created, reverse=True)
+        return found
+
+    # --- making
+
+    def claim_name(self, name: str, id: str, alive: Callable[[str], bool]) -> str:
+        """Take a name for an id, a random one where name is empty. Conflict where a container has it."""
+        make_dirs(self.paths.names)
+        wanted = check_name(name) if name else random_name()
+        for attempt in range(1000):
+            path = f"{self.paths.names}/{wanted}"
+            try:
+                os.symlink(id, path)
+                return wanted
+            except FileExistsError:
+                pass
+            if name:
+                owner = self.name_owner(wanted)
+                if owner and alive(owner):
+                    raise Conflict(
+                        f"the container name {wanted!r} is already in use",
+                        f"by container {owner[:12]}",
+                        "remove or rename that container, or choose another name",
+                    )
+                self.release_name(wanted, owner)
+            else:
+                wanted = f"{random_name()}{attempt % 10 if attempt > 20 else ''}"
+        raise Conflict(f"cannot find a free name like {wanted!r}")
+
+    def name_owner(self, name: str) -> str:
+        try:
+            return os.readlink(f"{self.paths.names}/{name}")
+        except OSError:
+            return ""
+
+    def release_name(self, name: str, id: str) -> None:
+        """Give a name back, if it is this id's. Renamed away first: another may claim it in between."""
+        if not name:
+            return
+        path = f"{self.paths.names}/{name}"
+        gone = f"{self.paths.names}/.{id[:12]}-{os.getpid()}"
+        try:
+            os.rename(path, gone)
+        except OSError:
+            return
+        if os.readlink(gone) != id:  # somebody else's after all: back to its place, if that is still free
+            try:
+                os.link(gone, path, follow_symlinks=False)
+            except OSError:
+                pass
+        os.unlink(gone)
+
+    def make(self, spec: Spec, root_like: str) -> None:
+        """Write a container down: directories first, the specification last. root_like: the image's top layer, whose
+        root directory's owner and mode the container's has."""
+        directory = self.paths.container(spec.id)
+        make_dirs(self.paths.containers)
+        os.mkdir(directory, 0o700)
+        os.mkdir(f"{directory}/work", 0o700)
+        upper = f"{directory}/upper"
+        os.mkdir(upper, 0o755)
+        like = os.stat(root_like)
+        os.chown(upper, like.st_uid, like.st_gid)
+        os.chmod(upper, like.st_mode & 0o7777)
+        write_file(f"{directory}/spec.json", dumps(spec.as_dict()), durable=not spec.auto_remove)
+
+    def save(self, id: str, state: State) -> None:
+        write_file(f"{self.paths.container(id)}/state.json", dumps(state.as_dict()))
+
+    def exists(self, id: str) -> bool:
+        return os.path.isdir(self.paths.container(id))
+
+    # --- removing
+
+    def remove(self, id: str, name: str) -> None:
+        """Delete a container's directories and its name. First a rename: from then on it does not exist any more."""
+        gone = f"{self.paths.containers}/.rm-{id}"
+        try:
+            os.rename(self.paths.container(id), gone)
+        except FileNotFoundError:
+            pass
+        self.release_name(name, id)
+        remove_tree(gone)
+        remove_tree(self.paths.live(id))
+
+    def finish_removals(self) -> None:
+        """Removals that were killed half-way are finished by whoever comes next."""
+        try:
+            names = os.listdir(self.paths.containers)
+        except FileNotFoundError:
+            return
+        for name in names:
+            if name.startswith(".rm-"):
+                remove_tree(f"{self.paths.containers}/{name}")
+                remove_tree(self.paths.live(name[4:]))

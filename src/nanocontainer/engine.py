@@ -1,0 +1,567 @@
+"""`Engine`: the one door to everything, for the command line, the daemon and programs that embed it.
+
+    from nanocontainer import Engine
+
+    engine = Engine()
+    done = engine.run("tiny", ["echo", "hello"])
+    print(done.exit_code, done.stdout)
+
+All methods raise NanoError (errors.py) and nothing else for what a user can cause: `what`, `why` and `hint` say it in
+words. A container is named by its name, its id, or a unique beginning of the id. An Engine may be used by several
+threads: a process that has threads does not fork itself, it lets a small helper process do that (container/zygote.py).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from .container.lifecycle import Lifecycle
+from .container.locks import Lock, holder
+from .errors import Conflict, InvalidInput, NanoError, NotFound, NotRunning, Unsupported
+from .paths import Paths, make_dirs, new_id
+from .plan.wire import Wire
+from .record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any, BinaryIO
+
+    from .container.attach import Session
+    from .container.exec import ExecSession
+    from .container.logs import LogLine
+    from .container.spec import Container, Spec
+    from .image.model import Image
+    from .image.progress import Progress
+    from .plan.plan import Plan
+
+    OnProgress = Callable[[Progress], None] | None
+
+
+class Result(Record):
+    """What a container or a command in one has done. exit_code: 128+n where signal n ended it."""
+
+    exit_code: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+    id: str = ""
+
+
+class Engine:
+    """The containers, images, networks and volumes below one state directory.
+
+    root: where they are kept (default /var/lib/nanocontainer, or $NANOCONTAINER_ROOT). runroot: what is gone after a
+    reboot (default /run/nanocontainer, or $NANOCONTAINER_RUNROOT, or root/run where a root is given).
+    """
+
+    def __init__(self, root: str | None = None, runroot: str | None = None) -> None:
+        default = Paths.default()
+        state = os.path.abspath(root) if root else default.state
+        run = os.path.abspath(runroot) if runroot else (f"{state}/run" if root else default.run)
+        self.paths = Paths(state, run)
+        self._life: Lifecycle | None = None
+        self._zygote: Any = None
+        self._children: list[int] = []
+
+    @property
+    def life(self) -> Lifecycle:
+        if self._life is None:
+            self._life = Lifecycle(self.paths)
+        return self._life
+
+    # --- run, create, start
+
+    def run(
+        self,
+        image: str,
+        command: Sequence[str] = (),
+        *,
+        input: bytes | None = None,
+        detach: bool = False,
+        remove: bool = True,
+        pull: str = "missing",
+        on_progress: OnProgress = None,
+        **options: Any,
+    ) -> Result:
+        """Run a container and wait for it; with detach, return at once with its id.
+
+        command: empty is the image's own. input: bytes for its standard input. remove: delete it when it has ended
+        (not with detach). options: fields of Spec (container/spec.py): name, env=("A=b",), mounts, network, ports,
+        limits, user, cwd, privileged, ... Output is kept in memory. NotFound, CommandNotFound, Conflict and others.
+        """
+        from .container.spec import Spec
+
+        spec = Spec(
+            image=image,
+            command=tuple(command),
+            open_stdin=input is not None,
+            auto_remove=remove and not detach,
+            detached=detach,
+            **options,
+        )
+        id, session = self.launch(spec, attach=not detach, pull=pull, on_progress=on_progress)
+        if session is None:
+            return Result(0, id=id)
+        try:
+            return _collect(session, id, input)
+        finally:
+            session.close()
+            self._reap()
+
+    def create(self, spec: Spec, *, pull: str = "missing", platform: str = "", on_progress: OnProgress = None) -> str:
+        """Make a container without starting it; its id. pull: missing, always or never."""
+        image = self._image_for(spec, pull, platform, on_progress)
+        self.life.facts()
+        id = new_id()
+        lock = Lock(self.paths, id)
+        lock.take()
+        try:
+            self.life.create(spec, image, id)
+        finally:
+            lock.release()
+        return id
+
+    def launch(
+        self,
+        spec: Spec,
+        *,
+        attach: bool,
+        pull: str = "missing",
+        platform: str = "",
+        on_progress: OnProgress = None,
+    ) -> tuple[str, Session | None]:
+        """Create and start in one go: (its id, a session that is connected before its command runs).
+
+        Returns when the command runs; what failed before that is raised, and nothing is left.
+        """
+        image = self._image_for(spec, pull, platform, on_progress)
+        self.life.facts()
+        spec = spec.replace(id=new_id())
+        return spec.id, self._start(spec, attach, image)
+
+    def start(self, ref: str, *, attach: bool = False) -> Session | None:
+        """Start a container that is not running. Nothing happens where it is running, unless attach is wanted."""
+        container = self.inspect(ref)
+        if container.state.status in ("running", "paused"):
+            return self.attach(ref) if attach else None
+        self.life.facts()
+        return self._start(container.spec, attach, None)
+
+    def _start(self, spec: Spec, attach: bool, image: Image | None) -> Session | None:
+        """Fork a keeper (or let the zygote do it), and wait for its word."""
+        from .container.attach import Session
+
+        self._reap()
+        report, far = Wire.pair()
+        session = theirs = None
+        if attach:
+            session, theirs = Session.pair()
+        try:
+            self._spawn(spec, far, theirs, image, report, session)
+        finally:
+            far.close()
+            if theirs:
+                theirs.close()
+        word = report.wait()
+        report.close()
+        if isinstance(word, dict) and "what" not in word:
+            return session
+        if session:
+            session.close()
+        self._reap(wait=True)
+        if isinstance(word, dict):
+            raise NanoError.from_dict(word)
+        raise NanoError(f"cannot start container {spec.id[:12]}", "its keeper was killed", "try again")
+
+    def _spawn(
+        self, spec: Spec, far: Wire, theirs: Any, image: Image | None, report: Wire, session: Session | None
+    ) -> None:
+        from .container.zygote import Zygote, has_threads
+
+        if has_threads():
+            if self._zygote is None:
+                self._zygote = Zygote(self.paths)
+            self._zygote.keep(spec, far.fileno(), theirs.fileno() if theirs else -1, image)
+            return
+        from .container.keeper import run_keeper  # before the fork: the keeper shares what we have loaded
+
+        pid = os.fork()
+        if pid == 0:
+            report.close()
+            if session:
+                session.close()
+            run_keeper(self.life, Lock(self.paths, spec.id), spec, far, theirs, image=image)
+        self._children.append(pid)
+
+    def _reap(self, wait: bool = False) -> None:
+        """Keepers that we forked and that have ended are nobody else's to reap. wait: for the last one."""
+        for pid in list(self._children):
+            last = wait and pid == self._children[-1]
+            try:
+                done, _ = os.waitpid(pid, 0 if last else os.WNOHANG)
+            except ChildProcessError:
+                done = pid
+            if done:
+                self._children.remove(pid)
+
+    def _image_for(self, spec: Spec, pull: str, platform: str, on_progress: OnProgress) -> Image:
+        if pull == "always":
+            return self.pull(spec.image, platform=platform, on_progress=on_progress)
+        try:
+            return self.image(spec.image)
+        except NotFound:
+            if pull == "never":
+                raise
+        return self.pull(spec.image, platform=platform, on_progress=on_progress)
+
+    # --- running containers
+
+    def attach(self, ref: str, *, stdin: bool = False) -> Session:
+        """A connection to a running container's standard streams. NotRunning."""
+        from .container.attach import Session
+
+        container = self.inspect(ref)
+        if container.state.status not in ("running", "paused"):
+            raise NotRunning(f"container {container.name} is not running", "", f"start it first: start {container.name}")
+        return Session.connect(f"{self.paths.live(container.id)}/attach.sock", stdin=stdin)
+
+    def exec(
+        self,
+        ref: str,
+        args: Sequence[str],
+        *,
+        env: Sequence[str] = (),
+        cwd: str = "",
+        user: str = "",
+        tty: bool = False,
+        stdin: bool = False,
+        detach: bool = False,
+        privileged: bool = False,
+        inherit: bool = False,
+    ) -> ExecSession:
+        """Run one more command in a running container; see ExecSession. inherit: with our own streams, if they are pipes."""
+        from .container.exec import run_exec
+
+        return run_exec(
+            self.life,
+            self.inspect(ref),
+            args,
+            env=env,
+            cwd=cwd,
+            user=user,
+            tty=tty,
+            stdin=stdin,
+            detach=detach,
+            privileged=privileged,
+            inherit=inherit,
+        )
+
+    def execute(self, ref: str, args: Sequence[str], *, input: bytes | None = None, **options: Any) -> Result:
+        """Run a command in a running container, wait for it and keep its output. options: as exec()."""
+        session = self.exec(ref, args, stdin=input is not None, **options)
+        try:
+            return _collect(session, self.resolve_id(ref), input)
+        finally:
+            session.close()
+
+    def stop(self, ref: str, timeout: int | None = None, signal: str = "") -> None:
+        """Ask the command to end (SIGTERM, or the image's signal), and kill it after `timeout` seconds.
+
+        timeout: seconds, -1 waits for ever; default as created, 10. Returns when the container is taken down.
+        """
+        from .container.signalling import number_of
+
+        container = self.inspect(ref)
+        if container.state.status not in ("running", "paused"):
+            return
+        seconds = container.spec.stop_timeout if timeout is None else timeout
+        if container.state.status == "paused":
+            self.unpause(ref)
+        self._signal(container, number_of(signal or container.spec.stop_signal or "TERM"))
+        if not self._wait_gone(container.id, seconds if seconds >= 0 else None):
+            self._signal(container, 9)
+            if not self._wait_gone(container.id, 10):
+                self._kill_all(container)
+                self._wait_gone(container.id, None)
+
+    def kill(self, ref: str, signal: str = "KILL") -> None:
+        """Send a signal to the container's first process. NotRunning."""
+        from .container.signalling import number_of
+
+        container = self.inspect(ref)
+        number = number_of(signal or "KILL")
+        if container.state.status not in ("running", "paused"):
+            raise NotRunning(f"cannot kill container {container.name}", "it is not running")
+        self._signal(container, number)
+        if number == 9:
+            self._wait_gone(container.id, 10)
+
+    def restart(self, ref: str, timeout: int | None = None) -> None:
+        """Stop, if it runs, and start."""
+        self.stop(ref, timeout)
+        self.start(ref)
+
+    def pause(self, ref: str) -> None:
+        """Freeze all processes of a container where they are (cgroups(7), cgroup.freeze)."""
+        self._freeze(ref, True)
+
+    def unpause(self, ref: str) -> None:
+        """Let a paused container go on."""
+        self._freeze(ref, False)
+
+    def _freeze(self, ref: str, frozen: bool) -> None:
+        from .runtime.cgroup import freeze
+
+        container = self.inspect(ref)
+        wanted, word = ("running", "pause") if frozen else ("paused", "unpause")
+        if container.state.status != wanted:
+            raise Conflict(f"cannot {word} container {container.name}", f"it is {container.state.status}, not {wanted}")
+        freeze(self.life.kernel, container.state.cgroup, frozen)
+        status = "paused" if frozen else "running"
+        self.life.store.save(container.id, container.state.replace(status=status))
+
+    def _signal(self, container: Container, number: int) -> None:
+        from .container.signalling import send
+
+        send(self.life, container, number)
+
+    def _kill_all(self, container: Container) -> None:
+        from .runtime.cgroup import kill_all
+
+        kill_all(self.life.kernel, container.state.cgroup)
+
+    def _wait_gone(self, id: str, seconds: float | None) -> bool:
+        """Until nobody keeps the container any more, at most so long; whether that is so."""
+        from .container.signalling import wait_for_end
+
+        return wait_for_end(self.life.kernel, lambda: holder(self.paths, id), seconds)
+
+    def wait(self, ref: str) -> int:
+        """Wait until a container has ended; its exit code."""
+        container = self.inspect(ref)
+        try:
+            session = self.attach(ref)
+        except NotRunning:
+            return self.inspect(ref).state.exit_code
+        try:
+            while True:
+                kind, data = session.receive()
+                if kind == "x":
+                    return int(data)
+                if not kind:
+                    break
+        finally:
+            session.close()
+        self._wait_gone(container.id, None)
+        return self.inspect(container.id).state.exit_code
+
+    def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Delete a container; force: kill it first if it runs. volumes: its anonymous volumes too."""
+        id = self.resolve_id(ref)
+        if force and holder(self.paths, id):
+            try:
+                self.kill(id)
+            except NanoError:
+                pass  # it has just ended, or cannot be read: then removal says what is wrong
+            self._wait_gone(id, 10)
+        try:
+            self.life.remove(id, anonymous=volumes)
+        except NotFound:
+            if not force:
+                raise
+
+    # --- looking
+
+    def resolve_id(self, ref: str) -> str:
+        """The id that a name or a beginning of an id means. NotFound; InvalidInput where several fit."""
+        return self.life.store.resolve(ref)
+
+    def inspect(self, ref: str) -> Container:
+        """A container's specification and state. One whose keeper was lost is swept first."""
+        return self.life.settle(self.resolve_id(ref))
+
+    def containers(
+        self, *, all: bool = False, on_broken: Callable[[NanoError], None] | None = None
+    ) -> list[Container]:
+        """The running containers, newest first; all: those that do not run too. Broken ones go to on_broken."""
+        found = self.life.containers(on_broken)
+        return [one for one in found if all or one.state.status in ("running", "paused")]
+
+    def logs(
+        self, ref: str, *, follow: bool = False, tail: int = -1, since: str = "", until: str = ""
+    ) -> Iterator[LogLine]:
+        """What a container has written. tail: only so many lines from the end. since, until: RFC 3339, Unix seconds,
+        or a duration back from now such as 10m. follow: go on until it ends."""
+        from .clock import parse_time
+        from .container.logs import read_logs
+
+        container = self.inspect(ref)
+        if container.spec.log_driver == "none":
+            raise Unsupported("cannot read the logs", f"container {container.name} has log driver none")
+        now = time.time_ns()
+        return read_logs(
+            self.paths.container(container.id),
+            tail=tail,
+            since=parse_time(since, now) if since else 0,
+            until=parse_time(until, now) if until else 0,
+            follow=follow,
+            alive=lambda: holder(self.paths, container.id) != 0,
+        )
+
+    def size(self, ref: str) -> tuple[int, int]:
+        """(bytes that the container itself has written, those and its image's)."""
+        from .rootfs.volumes import tree_size
+
+        container = self.inspect(ref)
+        own = tree_size(f"{self.paths.container(container.id)}/upper")
+        try:
+            return own, own + self.image(container.spec.image_id).size
+        except NanoError:
+            return own, own
+
+    def explain(self, spec: Spec) -> Plan:
+        """The plan of a start, without starting anything. Needs no root. NotFound where the image is not here."""
+        from .kernel.facts import probe
+
+        try:
+            image = self.life.images.find(spec.image)
+            layers = self.life.images.layer_paths(image)
+        except (NotFound, PermissionError):
+            from .image.model import Image, ImageConfig
+
+            if not spec.command:
+                spec = spec.replace(command=("sh",))
+            image, layers = Image(id="sha256:" + "0" * 64, config=ImageConfig()), (f"{self.paths.images}/layers/IMAGE",)
+        return self.life.plan(spec, image, layers, probe())
+
+    # --- images
+
+    def image(self, name: str) -> Image:
+        """An image of the store, by reference, id or a beginning of one. `tiny` is made when it is first asked for."""
+        try:
+            return self.life.images.find(name)
+        except NotFound:
+            from .image.tiny import NAME, ensure_tiny
+
+            if not _means(name, NAME):
+                raise
+            return ensure_tiny(self.life.images)
+
+    def images(self, on_broken: Callable[[NanoError], None] | None = None) -> list[Image]:
+        """All images of the store."""
+        return self.life.images.list(on_broken)
+
+    def pull(self, reference: str, *, platform: str = "", on_progress: OnProgress = None) -> Image:
+        """Bring an image from its registry. platform: os/arch[/variant], default the host's. Unreachable, NotFound,
+        Corrupt and others; an image that could not be pulled whole leaves nothing."""
+        from .image.pull import pull
+        from .image.tiny import NAME, ensure_tiny
+
+        if _means(reference, NAME):
+            return ensure_tiny(self.life.images)
+        self._ready()
+        return pull(self.life.images, reference, platform=platform, on_progress=on_progress)
+
+    def load(self, source: str | BinaryIO, on_progress: OnProgress = None) -> list[Image]:
+        """Read images from a docker-archive or an OCI layout: a path, or an open binary file. Corrupt."""
+        from .image.archive import load
+
+        self._ready()
+        return load(self.life.images, source, on_progress=on_progress)
+
+    def tag(self, name: str, new: str) -> Image:
+        """Give an image one more name."""
+        self.image(name)
+        return self.life.images.tag(name, new)
+
+    def remove_image(self, name: str, *, force: bool = False) -> list[str]:
+        """Take a name from an image, and delete it with its last one; what was done, in docker's lines. Conflict where a
+        container uses it."""
+        in_use: dict[str, list[str]] = {}
+        for container in self.life.containers():
+            in_use.setdefault(container.spec.image_id, []).append(container.name)
+        return self.life.images.remove(name, force=force, in_use=in_use)
+
+    def _ready(self) -> None:
+        make_dirs(self.paths.state)
+
+    # --- the host
+
+    def info(self) -> dict[str, Any]:
+        """What this host offers and what is here, under docker's names where it has them."""
+        from . import __version__
+        from .kernel.facts import facts, probe
+
+        try:
+            host = facts(self.paths, self.life.boot)
+        except NanoError:
+            host = probe(self.life.boot)
+        containers = self.life.containers() if os.path.isdir(self.paths.containers) else []
+        count = {status: sum(one.state.status == status for one in containers) for status in ("running", "paused")}
+        controllers = sorted({*host.cgroup1, *host.controllers})
+        return {
+            "ServerVersion": __version__,
+            "Containers": len(containers),
+            "ContainersRunning": count["running"],
+            "ContainersPaused": count["paused"],
+            "ContainersStopped": len(containers) - sum(count.values()),
+            "Images": len(self.images()) if os.path.isdir(self.paths.images) else 0,
+            "Driver": "overlay",
+            "DockerRootDir": self.paths.state,
+            "RunRoot": self.paths.run,
+            "KernelVersion": host.release,
+            "Architecture": host.machine,
+            "OSType": "linux",
+            "OperatingSystem": _operating_system(),
+            "NCPU": os.cpu_count() or 1,
+            "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "CgroupVersion": "2" if not host.cgroup1 else "hybrid",
+            "CgroupRoot": host.cgroup2,
+            "CgroupControllers": controllers,
+            "SecurityOptions": [word for word, there in (("seccomp", host.seccomp), ("cgroupns", True)) if there],
+            "Name": os.uname().nodename,
+        }
+
+
+def _means(name: str, reference: str) -> bool:
+    from .image.reference import parse_reference
+
+    try:
+        return str(parse_reference(name)) == reference
+    except InvalidInput:
+        return False
+
+
+def _operating_system() -> str:
+    try:
+        with open("/etc/os-release", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("PRETTY_NAME="):
+                    return line.partition("=")[2].strip().strip('"')
+    except OSError:
+        pass
+    return "Linux"
+
+
+def _collect(session: Session | ExecSession, id: str, input: bytes | None) -> Result:
+    """Feed a session its input and gather its output until it ends."""
+    out: dict[str, list[bytes]] = {"o": [], "r": []}
+    rest = memoryview(input or b"")
+    ended = input is None
+    while True:
+        while rest and session.room:
+            part = rest[: session.room]
+            session.send_stdin(bytes(part))
+            rest = rest[len(part) :]
+        if not rest and not ended:
+            session.close_stdin()
+            ended = True
+        kind, data = session.receive()
+        if kind in out:
+            out[kind].append(data)
+        elif kind == "x":
+            return Result(int(data), b"".join(out["o"]), b"".join(out["r"]), id)
+        elif not kind:
+            raise NanoError(f"container {id[:12]} was lost", "its keeper was killed")
+
