@@ -1,0 +1,52 @@
+"""Text to stdout and stderr, straight by write(2): nothing to flush, and any bytes a name can have go through.
+
+sys.stdout would refuse what is not of the locale, and its buffer would have to be flushed before every fork.
+"""
+
+from __future__ import annotations
+
+import os
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+
+
+def write(fd: int, data: bytes) -> None:
+    """All of data, also where somebody has set the file to not block. BrokenPipeError where nobody reads any more."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(fd, rest) :]
+        except BlockingIOError:
+            import select
+
+            select.select([], [fd], [])
+
+
+def out(text: str) -> None:
+    """Text to stdout."""
+    write(STDOUT, text.encode("utf-8", "surrogateescape"))
+
+
+def err(text: str) -> None:
+    """Text to stderr. That nobody can read it is no reason to fail."""
+    try:
+        write(STDERR, text.encode("utf-8", "surrogateescape"))
+    except OSError:
+        pass
+
+
+def colour(fd: int) -> bool:
+    """Whether colours are wanted there: a terminal, and neither NO_COLOR nor TERM=dumb (https://no-color.org)."""
+    return os.isatty(fd) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def width(fd: int = STDOUT) -> int:
+    """The columns of the terminal: COLUMNS, or what the terminal says, or 80."""
+    try:
+        return max(40, int(os.environ.get("COLUMNS", "")))
+    except ValueError:
+        pass
+    try:
+        return max(40, os.get_terminal_size(fd).columns or 80)
+    except OSError:
+        return 80

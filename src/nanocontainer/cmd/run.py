@@ -1,0 +1,185 @@
+"""run and create: a specification from the flags, then the engine, then the caller's terminal."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import InvalidInput, NanoError, NotFound
+from . import runflags
+from .flags import Command, Given
+from .options import specification
+from .output import out, width
+from .process import implied
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ..container.spec import Spec
+    from .main import App
+
+
+def run(app: App, given: Given) -> int:
+    """`run`: the container's exit code; 0 where it was detached."""
+    spec = specification(given)
+    detach, streams = given["detach"], _streams(given)
+    if given["explain"] not in ("", "false"):
+        return _explain(app, given["explain"], spec)
+    pull = _pull(given)
+    _check_cidfile(given["cidfile"])
+    if detach:
+        id, _ = app.engine.launch(spec, attach=False, **pull)
+        _write_cidfile(given["cidfile"], id)
+        out(f"{id}\n")
+        return 0
+    from .terminal import DETACH_KEYS, attach, check_tty, parse_keys
+
+    keys = parse_keys(given["detach-keys"]) or DETACH_KEYS
+    if implied(given, spec.entrypoint or spec.command or _default_command(app, spec, pull)):
+        spec = spec.replace(tty=True, open_stdin=True)
+    stdin = spec.open_stdin and "stdin" in streams
+    check_tty(stdin, spec.tty)
+    id, session = app.engine.launch(spec, attach=True, **pull)
+    assert session is not None
+    try:
+        _write_cidfile(given["cidfile"], id)
+        if "stdout" not in streams and "stderr" not in streams:
+            out(f"{id}\n")
+        code = attach(
+            session,
+            stdin=stdin,
+            tty=spec.tty,
+            stdout="stdout" in streams,
+            stderr="stderr" in streams,
+            keys=keys,
+            sig_proxy=given["sig-proxy"],
+        )
+        if code is None:
+            session.detach()
+    finally:
+        session.close()
+    return code or 0
+
+
+def create(app: App, given: Given) -> int:
+    """`create`: prints the id of a container that is made and not started."""
+    spec = specification(given)
+    _streams(given)
+    _check_cidfile(given["cidfile"])
+    id = app.engine.create(spec, **_pull(given))
+    _write_cidfile(given["cidfile"], id)
+    out(f"{id}\n")
+    return 0
+
+
+def _default_command(app: App, spec: Spec, pull: dict[str, Any]) -> Sequence[str]:
+    """The command of the image, asked for only where a person at a terminal gave none. Pulls what is missing."""
+    if not (os.isatty(0) and os.isatty(1)):
+        return ()
+    try:
+        image = app.engine.image(spec.image)
+    except NotFound:
+        if pull["pull"] == "never":
+            raise
+        image = app.engine.pull(spec.image, platform=pull["platform"], on_progress=pull["on_progress"])
+    return (*image.config.entrypoint, *image.config.cmd)
+
+
+def _streams(given: Given) -> set[str]:
+    """Which of stdin, stdout and stderr are carried."""
+    for name in given["attach"]:
+        if name.lower() not in ("stdin", "stdout", "stderr"):
+            raise InvalidInput("invalid --attach", f"{name!r} is not stdin, stdout or stderr")
+    if given["attach"] and given.values.get("detach"):
+        raise InvalidInput("--attach cannot be used with --detach")
+    return {name.lower() for name in given["attach"]} or {"stdin", "stdout", "stderr"}
+
+
+def _pull(given: Given) -> dict[str, Any]:
+    """The engine's arguments about the image. Progress goes to stderr, and only where something is pulled."""
+    if given["pull"] not in ("always", "missing", "never"):
+        raise InvalidInput("invalid --pull", f"{given['pull']!r} is not always, missing or never")
+    return {
+        "pull": given["pull"],
+        "platform": given["platform"],
+        "on_progress": None if given["quiet"] else _progress(given.args[0], given["pull"] == "missing"),
+    }
+
+
+def _progress(image: str, missing: bool) -> Callable[[Any], None]:
+    shown: list[Any] = []
+
+    def show(event: Any) -> None:
+        if not shown:
+            from .progress import Progress, full_name
+
+            shown.append(Progress())
+            if missing:
+                shown[0].line(f"Unable to find image '{full_name(image)}' locally")
+        shown[0].show(event)
+
+    return show
+
+
+def _explain(app: App, form: str, spec: Spec) -> int:
+    """`run --explain`: the plan in words, or as the shell script that does the same."""
+    if form not in ("text", "true", "shell"):
+        raise InvalidInput("invalid --explain", f"{form!r} is not text or shell")
+    plan = app.engine.explain(spec)
+    if form == "shell":
+        out("".join(f"{step.shell()}\n" for step in plan))
+    else:
+        from ..plan.explain import as_text
+
+        out(f"{as_text(plan, min(width(), 120))}\n")
+    return 0
+
+
+def _check_cidfile(path: str) -> None:
+    if path and os.path.lexists(path):
+        hint = "make sure that the container is not running, or delete the file"
+        raise InvalidInput(f"cannot write --cidfile {path}", "the file exists already", hint)
+
+
+def _write_cidfile(path: str, id: str) -> None:
+    if not path:
+        return
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise NanoError(f"cannot write --cidfile {path}", error.strerror or str(error)) from None
+    try:
+        os.write(fd, id.encode())
+    finally:
+        os.close(fd)
+
+
+RUN = Command(
+    "run",
+    "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+    "Create and run a new container from an image. The image is pulled where it is missing. Flags end at IMAGE: what "
+    "follows it is the command. A bare shell (sh, bash, ...) run from a terminal gets -it by itself; -t=false says no.",
+    (*runflags.DETACH, *runflags.CONTAINER),
+    run,
+    least=1,
+    interspersed=False,
+    examples=(
+        ("A shell in a container that is gone afterwards", "nanocontainer run --rm -it debian bash"),
+        ("A server in the background, on port 8080 of the host", "nanocontainer run -d --name web -p 8080:80 nginx"),
+        ("The current directory at /work, with at most 512 MB and two CPUs",
+         "nanocontainer run --rm -v .:/work -w /work -m 512m --cpus 2 python python3 script.py"),
+        ("What would happen, step by step", "nanocontainer run --explain debian true"),
+    ),
+)  # fmt: skip
+
+CREATE = Command(
+    "create",
+    "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+    "Create a new container without starting it, and print its id. The flags are those of run.",
+    runflags.CONTAINER,
+    create,
+    least=1,
+    interspersed=False,
+    examples=(("Make it now, start it later", "nanocontainer create --name web nginx && nanocontainer start web"),),
+)

@@ -1,0 +1,104 @@
+"""Which words the command line knows, and where each lives: data only, so that a verb pays for no other verb.
+
+A verb is (module, name of its flags.Command, section of the help, one line of help). Groups are the long forms
+(`container run`); a group's word is a verb's name, or a verb of its own.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Verb = tuple[str, str, str, str]
+
+SECTIONS = ("Common", "Container", "Image", "See-through", "System")
+
+VERBS: dict[str, Verb] = {
+    "run": ("run", "RUN", "Common", "Create and run a new container from an image"),
+    "exec": ("exec", "EXEC", "Common", "Execute a command in a running container"),
+    "ps": ("ps", "PS", "Common", "List containers"),
+    "logs": ("logs", "LOGS", "Common", "Fetch the logs of a container"),
+    "pull": ("images", "PULL", "Common", "Download an image from a registry"),
+    "images": ("images", "IMAGES", "Common", "List images"),
+    "create": ("run", "CREATE", "Container", "Create a new container without starting it"),
+    "start": ("start", "START", "Container", "Start one or more stopped containers"),
+    "attach": ("start", "ATTACH", "Container", "Attach the terminal to a running container"),
+    "stop": ("containers", "STOP", "Container", "Stop one or more running containers"),
+    "restart": ("containers", "RESTART", "Container", "Restart one or more containers"),
+    "kill": ("containers", "KILL", "Container", "Kill one or more running containers"),
+    "pause": ("containers", "PAUSE", "Container", "Pause all processes within one or more containers"),
+    "unpause": ("containers", "UNPAUSE", "Container", "Unpause all processes within one or more containers"),
+    "wait": ("containers", "WAIT", "Container", "Block until containers stop, then print their exit codes"),
+    "rm": ("containers", "RM", "Container", "Remove one or more containers"),
+    "rmi": ("images", "RMI", "Image", "Remove one or more images"),
+    "tag": ("images", "TAG", "Image", "Give an image another name"),
+    "load": ("images", "LOAD", "Image", "Load images from a tar archive or from stdin"),
+    "inspect": ("inspect", "INSPECT", "See-through", "All that is known of containers and images, as JSON"),
+    "version": ("system", "VERSION", "System", "Show the version"),
+    "info": ("system", "INFO", "System", "Show what the engine and this machine can do"),
+    "completion": ("complete", "COMPLETION", "System", "Print the completion script of a shell"),
+}
+
+# Words that are in no list of the help.
+HIDDEN: dict[str, Verb] = {
+    "log": VERBS["logs"],
+    "__complete": ("complete", "COMPLETE", "", ""),
+}
+
+_IMAGE_INSPECT: Verb = ("inspect", "IMAGE_INSPECT", "", "All that is known of images, as JSON")
+_CONTAINER_INSPECT: Verb = ("inspect", "CONTAINER_INSPECT", "", "All that is known of containers, as JSON")
+
+GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
+    "container": (
+        "Manage containers",
+        {
+            **{verb: verb for verb in ("attach", "create", "exec", "kill", "logs", "pause", "restart", "rm", "run")},
+            **{verb: verb for verb in ("start", "stop", "unpause", "wait")},
+            "inspect": _CONTAINER_INSPECT,
+            "ls": "ps",
+            "list": "ps",
+            "ps": "ps",
+            "remove": "rm",
+            "prune": ("containers", "PRUNE", "", "Remove all stopped containers"),
+        },
+    ),
+    "image": (
+        "Manage images",
+        {
+            "inspect": _IMAGE_INSPECT,
+            "load": "load",
+            "ls": "images",
+            "list": "images",
+            "prune": ("images", "PRUNE", "", "Remove unused images"),
+            "pull": "pull",
+            "rm": "rmi",
+            "remove": "rmi",
+            "tag": "tag",
+        },
+    ),
+    "system": ("Look at the engine", {"info": "info"}),
+}
+
+
+def find(words: list[str]) -> tuple[str, Verb, list[str]] | None:
+    """The verb that a command line starts with: (its words, the verb, what follows), or None where there is none."""
+    if not words:
+        return None
+    first = words[0]
+    verb = VERBS.get(first) or HIDDEN.get(first)
+    if verb:
+        return first, verb, words[1:]
+    if first in GROUPS and len(words) > 1:
+        target = GROUPS[first][1].get(words[1])
+        if target is not None:
+            return f"{first} {words[1]}", VERBS[target] if isinstance(target, str) else target, words[2:]
+    return None
+
+
+def aliases(verb: Verb) -> list[str]:
+    """Every way to say this verb, the shortest first."""
+    said = [name for table in (VERBS, HIDDEN) for name, other in table.items() if other == verb]
+    for group, (_, words) in GROUPS.items():
+        for word, target in words.items():
+            if target == verb or (isinstance(target, str) and VERBS[target] == verb):
+                said.append(f"{group} {word}")
+    return said
