@@ -1,0 +1,112 @@
+"""The network namespace: an own set of interfaces, addresses, routes, ports and firewall rules (network_namespaces(7)).
+
+It is made on the host before the container's first process is born, and kept by an open file of it. All that belongs
+into it is put there from outside, through netlink sockets opened in it: no process has to run inside for that. Init
+joins it as its first act. When the last process and the last open file are gone, the kernel takes all of it away.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..kernel import abi
+from ..kernel.netlink import LOOPBACK
+from ..plan.step import Step, World
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+    from ..plan.step import Side
+
+OWN = "/proc/thread-self/ns/net"
+
+
+class MakeNetworkNamespace(Step):
+    """A new network namespace: no interface but a loopback that is down, and nobody in it yet."""
+
+    side: ClassVar[Side] = "host"
+
+    def writes(self) -> tuple[str, ...]:
+        return ("netns",)
+
+    def do(self, world: World) -> None:
+        kernel = world.kernel
+        home = kernel.open(OWN, os.O_RDONLY)
+        try:
+            kernel.unshare(abi.CLONE_NEWNET)
+            try:
+                world["netns"] = kernel.open(OWN, os.O_RDONLY)
+            finally:
+                kernel.setns(home, abi.CLONE_NEWNET)
+        finally:
+            kernel.close(home)
+
+    def explain(self) -> str:
+        return (
+            "Make a network namespace with unshare(2) CLONE_NEWNET, keep it by an open file, go back with setns(2): "
+            "an own world of interfaces, routes and ports (network_namespaces(7))."
+        )
+
+    def shell(self) -> str:
+        return (
+            "unshare --net sleep 5 & while [ /proc/$!/ns/net -ef /proc/$$/ns/net ]; do sleep 0.01; done; "
+            "exec 9</proc/$!/ns/net; kill $!; netns=/proc/$$/fd/9"
+        )
+
+
+class OpenNetworkNamespace(Step):
+    """The network namespace of another container: both share interfaces, addresses and ports."""
+
+    side: ClassVar[Side] = "host"
+
+    pid: int
+
+    def writes(self) -> tuple[str, ...]:
+        return ("netns",)
+
+    def do(self, world: World) -> None:
+        world["netns"] = world.kernel.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY)
+
+    def explain(self) -> str:
+        return f"Open the network namespace of process {self.pid}, to share it (namespaces(7))."
+
+    def shell(self) -> str:
+        return f"netns=/proc/{self.pid}/ns/net"
+
+
+class RaiseLoopback(Step):
+    """The loopback interface, up: 127.0.0.1 works inside."""
+
+    side: ClassVar[Side] = "host"
+
+    def reads(self) -> tuple[str, ...]:
+        return ("netns",)
+
+    def do(self, world: World) -> None:
+        with world.kernel.links(world["netns"]) as links:
+            links.set_link(LOOPBACK, up=True)
+
+    def explain(self) -> str:
+        return "Set lo up inside, by a netlink socket opened in the namespace (rtnetlink(7)): it is born down."
+
+    def shell(self) -> str:
+        return 'ip -n "$netns" link set lo up'
+
+
+class EnterNetworkNamespace(Step):
+    """From here on the process sees the container's network only."""
+
+    side: ClassVar[Side] = "inside"
+
+    def reads(self) -> tuple[str, ...]:
+        return ("netns",)
+
+    def do(self, world: World) -> None:
+        world.kernel.setns(world["netns"], abi.CLONE_NEWNET)
+
+    def explain(self) -> str:
+        return "Join the prepared network namespace with setns(2); before /sys is mounted, which shows its interfaces."
+
+    def shell(self) -> str:
+        return 'exec nsenter --net="$netns" "$@"'

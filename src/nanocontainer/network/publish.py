@@ -1,0 +1,127 @@
+"""Published ports: a port of the host that leads to a container, by destination NAT in the kernel; no proxy process.
+
+The port is also bound by a socket of the keeper, which never listens: so no other program can take it, a taken one is
+noticed before anything is changed, and it is free again when the keeper is gone. NAT comes before the socket is asked.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from ..errors import NanoError
+from ..paths import Paths
+from ..plan.step import Step, World
+from . import rules
+from .allot import Binding, bind_failed, port_taken
+from .leases import name_of, owner_of, port_name, port_owner, ports_directory, release
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+    from ..plan.step import Residue, Side
+
+
+class ReservePort(Step):
+    """A port of the host, held by a socket that nobody can connect to."""
+
+    side: ClassVar[Side] = "host"
+    residue: ClassVar[Residue] = "disk"
+
+    port: int
+    protocol: str
+    address: str  # of the host; empty: all
+    id: str
+    state: str  # the engine's state directory
+
+    @property
+    def path(self) -> str:
+        return f"{ports_directory(Paths(self.state))}/{port_name(self.protocol, self.address, self.port)}"
+
+    @property
+    def slot(self) -> str:
+        return f"port {self.address or '*'}:{self.port}/{self.protocol}"
+
+    def writes(self) -> tuple[str, ...]:
+        return (self.slot,)
+
+    def do(self, world: World) -> None:
+        paths = Paths(self.state)
+        holder = world.kernel.readlink(self.path)
+        if holder != self.id:
+            raise port_taken(self.port, self.protocol, name_of(paths.names, holder))
+        try:
+            with world.kernel.links() as links:
+                world[self.slot] = links.bind_port(self.protocol, self.address, self.port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise bind_failed(error, self.address, self.port, self.protocol) from None
+            other = port_owner(ports_directory(paths), self.protocol, self.port, besides=self.id)
+            raise port_taken(self.port, self.protocol, name_of(paths.names, other) if other else "") from None
+
+    def explain(self) -> str:
+        where = f"{self.address or '0.0.0.0'}:{self.port}/{self.protocol}"
+        return f"Bind a socket to {where} and do not listen (bind(2)): the port is ours as long as the keeper lives."
+
+    def shell(self) -> str:
+        kind = {"tcp": "t", "udp": "u", "sctp": "S"}[self.protocol]
+        return (
+            f"ss -Hln{kind} 'sport = :{self.port}' | grep -q . && "
+            f"{{ echo 'port {self.port}/{self.protocol} is in use' >&2; exit 1; }}"
+        )
+
+    def undo(self, world: World) -> None:
+        release(self.path, self.id)
+
+
+class PublishPorts(Step):
+    """The container's ports on the host: entries in the firewall's map of published ports, all in one transaction."""
+
+    side: ClassVar[Side] = "host"
+    residue: ClassVar[Residue] = "kernel"
+
+    table: str
+    ip: str
+    ports: tuple[Binding, ...]
+    id: str
+    state: str
+
+    def do(self, world: World) -> None:
+        script = rules.publish(self.table, self.ip, self.ports)
+        try:
+            world.kernel.nft(script)
+        except NanoError as error:
+            if "File exists" not in error.why:
+                raise
+            # We hold claim and socket: what stands there is left from a container that was killed, and not swept yet.
+            for port in self.ports:
+                try:
+                    world.kernel.nft(rules.withdraw(self.table, port))
+                except NanoError:
+                    pass  # this one was free
+            world.kernel.nft(script)
+
+    def explain(self) -> str:
+        shown = [
+            f"{port.host_ip or '*'}:{port.host_port} → {self.ip}:{port.container_port}/{port.protocol}"
+            for port in self.ports
+        ]
+        return f"Add {', '.join(shown)} to table inet {self.table}: destination NAT by a map (nft(8), dnat)."
+
+    def shell(self) -> str:
+        return f"nft -f - <<'END'\n{rules.publish(self.table, self.ip, self.ports)}END"
+
+    def undo(self, world: World) -> None:
+        """Only ports that are still claimed by us: the others were undone before, and may be somebody else's by now."""
+        directory = ports_directory(Paths(self.state))
+        ours = [
+            port
+            for port in self.ports
+            if owner_of(f"{directory}/{port_name(port.protocol, port.host_ip, port.host_port)}") == self.id
+        ]
+        if not ours:
+            return
+        with world.kernel.links() as links:
+            if not links.has_table(self.table):
+                return
+        world.kernel.nft(rules.unpublish(self.table, self.ip, ours))
