@@ -4,8 +4,9 @@ The contract is nftables' text language (nft(8)), because a person can read it a
 Text becomes netlink messages in libnftables, which we call through ctypes (0.5 ms to load, 0.2-0.7 a script); where
 only the program is there, `nft -f -` does the same (5 ms).
 
-A context is made for each script and freed after it: it holds a netlink socket that is not close-on-exec, belongs to
-the network namespace of the moment, and must not be inherited by a container.
+A context of the library holds a netlink socket, so each process makes its own, once: two processes on one socket would
+read each other's answers. It is not freed: when such a socket is closed the kernel first finishes what it has to delete
+(10-20 ms, nft_rcv_nl_event), which a process that ends can wait for, but nobody else should.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_library: Any = None
+_library: Any = None  # False: there is none
+_context: tuple[int, ctypes.c_void_p] | None = None  # and the pid of the process whose it is
 
 
 def run(script: str) -> str:
@@ -45,19 +47,31 @@ def _load() -> Any:
 
 
 def _by_library(library: Any, script: str) -> tuple[bool, str, str]:
+    global _context
+    if _context is None or _context[0] != os.getpid():
+        _context = (os.getpid(), _new_context(library))
+    context = _context[1]
+    failed = library.nft_run_cmd_from_buffer(context, script.encode()) != 0
+    output = library.nft_ctx_get_output_buffer(context) or b""
+    error = library.nft_ctx_get_error_buffer(context) or b""
+    return failed, output.decode(errors="replace"), error.decode(errors="replace")
+
+
+def _new_context(library: Any) -> ctypes.c_void_p:
+    """A context that keeps what it prints. Its socket is not close-on-exec: it has the lowest number that was free."""
+    number = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    os.close(number)
     made = library.nft_ctx_new(0)
     if not made:
         raise NanoError("cannot set firewall rules", "libnftables has no memory or no netlink socket")
-    context = ctypes.c_void_p(made)
     try:
-        library.nft_ctx_buffer_output(context)
-        library.nft_ctx_buffer_error(context)
-        failed = library.nft_run_cmd_from_buffer(context, script.encode()) != 0
-        output = library.nft_ctx_get_output_buffer(context) or b""
-        error = library.nft_ctx_get_error_buffer(context) or b""
-        return failed, output.decode(errors="replace"), error.decode(errors="replace")
-    finally:
-        library.nft_ctx_free(context)
+        os.set_inheritable(number, False)
+    except OSError:
+        pass  # it is another one in this version
+    context = ctypes.c_void_p(made)
+    library.nft_ctx_buffer_output(context)
+    library.nft_ctx_buffer_error(context)
+    return context
 
 
 def _by_program(script: str) -> tuple[bool, str, str]:
