@@ -53,6 +53,7 @@ def _keep(
 ) -> None:
     _leave_the_caller([report.fileno(), lock.fd, *([first.fileno()] if first else [])])
     life.kernel.set_name(f"nanoc:{spec.id[:9]}")
+    life.kernel.set_command_line(f"nanocontainer keeper {spec.id[:12]}")
     if not lock.take():
         raise NanoError(f"container {spec.id[:12]} is already being started or is running")
     if image:

@@ -21,8 +21,9 @@ from ..plan.execute import Execution
 from ..plan.journal import Journal, boot_id, recover
 from ..plan.step import World
 from ..rootfs import volumes
+from ..rootfs.devices import AddDevice, host_device, host_devices
 from ..rootfs.overlay import forget_volatile
-from ..runtime import cgroup, cgroup1
+from ..runtime import cgroup, cgroup1, limits
 from . import planner
 from .events import emit
 from .locks import Lock, holder
@@ -108,7 +109,8 @@ class Lifecycle:
             target = self._target(spec.network)
             allotment = allot.allot(spec, self.paths, spec.id, self.running, target)
             inputs = self._inputs(spec, image).replace(files=names.files(spec, allotment))
-            plan = planner.plan_start(spec, inputs, host, allotment, self.paths)
+            wish = spec.replace(limits=limits.numbered(spec.limits))
+            plan = planner.plan_start(wish, inputs, host, allotment, self.paths)
             world = self._execute(plan, spec.id, streams)
         except BaseException as error:
             failures = self.take_down(spec.id)
@@ -164,9 +166,15 @@ class Lifecycle:
         return planner.Inputs(
             layers=self.images.layer_paths(image),
             sources=tuple(sources),
+            devices=self._devices(spec),
             pid_target=self._target(spec.pid_mode),
             ipc_target=self._target(spec.ipc_mode),
         )
+
+    def _devices(self, spec: Spec) -> tuple[AddDevice, ...]:
+        if spec.privileged:
+            return host_devices()
+        return tuple(host_device(one.source, one.target or one.source, one.access) for one in spec.devices)
 
     def _target(self, mode: str) -> int:
         """The first process of the container in "container:REF"; 0 for other modes."""
@@ -189,7 +197,9 @@ class Lifecycle:
         )
         allotment = allot.imagine(spec, self.paths)
         inputs = planner.Inputs(layers=layers, sources=sources, files=names.files(spec, allotment))
-        return planner.plan_start(spec, inputs, host, allotment, self.paths)
+        devices = self._devices(spec)
+        spec = spec.replace(limits=limits.numbered(spec.limits))
+        return planner.plan_start(spec, inputs.replace(devices=devices), host, allotment, self.paths)
 
     # --- take down
 

@@ -7,13 +7,14 @@ returns values. So a plan can be shown without root, for a machine that is somew
 from __future__ import annotations
 
 from ..errors import InvalidInput
-from ..kernel.bpf import DEFAULT_RULES, DeviceRule
+from ..kernel.bpf import DEFAULT_RULES
 from ..kernel.caps import granted
 from ..network import plan as network_plan
 from ..plan.plan import Plan
 from ..plan.step import Step
 from ..record import Record
 from ..rootfs.devices import (
+    AddDevice,
     LinkDevices,
     MakeDevices,
     MakeTerminals,
@@ -21,7 +22,6 @@ from ..rootfs.devices import (
     MountDev,
     MountTerminals,
     OpenTerminal,
-    add_device,
 )
 from ..rootfs.files import WriteFile
 from ..rootfs.mounts import (
@@ -38,7 +38,7 @@ from ..rootfs.mounts import (
 )
 from ..rootfs.overlay import AttachRootfs, PivotRoot, PrivatizeMounts, ProtectRootfs, overlay_steps
 from ..runtime import limits
-from ..runtime.cgroup import AllowDevices, MakeCgroup, OpenCgroup
+from ..runtime.cgroup import AllowDevices, OpenCgroup
 from ..runtime.cgroup1 import JoinCgroup1, OpenCgroup1
 from ..runtime.confine import (
     BoundCapabilities,
@@ -95,12 +95,13 @@ class Inputs(Record):
     """What the planner decides from, beside the specification.
 
     layers: directories of the image, bottom first. sources: one for each mount of the specification. files: what is bound into
-    /etc, name → content. pid_target, ipc_target: the first process of the container whose namespaces are joined.
+    /etc, name → content. devices: the nodes of --device, or for privileged containers all of the host's. pid_target, ipc_target: the first process of the container whose namespaces are joined.
     """
 
     layers: tuple[str, ...]
     sources: tuple[Source, ...] = ()
     files: dict[str, str] = {}
+    devices: tuple[AddDevice, ...] = ()
     pid_target: int = 0
     ipc_target: int = 0
 
@@ -206,14 +207,12 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
     words = security_words(spec)
     directory, mark = paths.container(spec.id), f"-{paths.mark}" if paths.mark else ""
     parent = f"nanocontainer{mark}"
-    keep = granted(spec.cap_add, spec.cap_drop, spec.privileged, facts.last_cap)
+    keep = granted(spec.cap_add, spec.cap_drop, spec.privileged, facts.last_cap, facts.capabilities)
     own_net = allotment.mode not in ("host", "container")
 
-    before, limit_steps, groups1 = limits.steps(spec.limits, facts, parent, spec.id)
-    devices, rules = _devices(spec)
-    host: list[Step] = [*before, MakeCgroup(f"{facts.cgroup2}/{parent}/{spec.id}"), *limit_steps]
+    host, groups1 = limits.steps(spec.limits, facts, parent, spec.id)
     if not spec.privileged:
-        host.append(AllowDevices((*DEFAULT_RULES, *rules)))
+        host.append(AllowDevices((*DEFAULT_RULES, *(device.rule() for device in inputs.devices))))
     net_host, net_inside = network_plan.steps(allotment, spec.id)
     host += net_host
     host += overlay_steps(inputs.layers, directory, append=facts.since(6, 5), volatile=spec.auto_remove)
@@ -255,7 +254,7 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
     inside += net_inside
     inside += [PrivatizeMounts(), AttachRootfs(paths.live(spec.id))]
     inside += _kernel_mounts(spec, own_net)
-    inside += devices
+    inside += inputs.devices
     inside += _mounts(spec, inputs, directory)
     if spec.tty:
         inside.append(MountConsole())
@@ -339,16 +338,6 @@ def _mount(mount: Mount, source: Source) -> Step:
     return MountBind(source.path, mount.target, read_only=mount.read_only, propagation=mount.propagation)
 
 
-def _devices(spec: Spec) -> tuple[list[Step], list[DeviceRule]]:
-    steps: list[Step] = []
-    rules: list[DeviceRule] = []
-    for device in spec.devices:
-        step, kind, major, minor = add_device(device.source, device.target or device.source)
-        steps.append(step)
-        rules.append(DeviceRule(kind, major, minor, device.access))
-    return steps, rules
-
-
 def plan_exec(
     spec: Spec,
     facts: Facts,
@@ -369,7 +358,7 @@ def plan_exec(
 
     words = security_words(spec)
     privileged = privileged or spec.privileged
-    keep = granted(spec.cap_add, spec.cap_drop, privileged, facts.last_cap)
+    keep = granted(spec.cap_add, spec.cap_drop, privileged, facts.last_cap, facts.capabilities)
     confined = words.get("seccomp") != "unconfined" and not privileged
     host: list[Step] = [OpenProcess(pid), OpenContainerRoot(pid), OpenCgroup(cgroup)]
     host += [OpenCgroup1(group) for group in groups1]

@@ -11,6 +11,7 @@ plan is executed, because only there it is known what was being done.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import select
 
@@ -117,7 +118,7 @@ class Kernel:
 
     def block_signals(self) -> None:
         """Hold all signals back, for a process that takes them one by one (reap)."""
-        signals.pthread_sigmask(signals.SIG_BLOCK, range(1, 65))
+        signals.pthread_sigmask(signals.SIG_BLOCK, signals.valid_signals())
 
     def unblock_signals(self) -> None:
         signals.pthread_sigmask(signals.SIG_SETMASK, ())
@@ -125,8 +126,9 @@ class Kernel:
     def reap(self, child: int) -> None:
         """Be process 1: pass signals on to the child's process group, reap all that ends; exit as the child does."""
         syscall("close_range", 0, 0xFFFFFFFF, 0)
+        every = signals.valid_signals()
         while True:
-            number = signals.sigwait(range(1, 65))
+            number = signals.sigwait(every)
             if number != signals.SIGCHLD:
                 try:
                     os.kill(child, number)
@@ -171,6 +173,17 @@ class Kernel:
         text = ctypes.create_string_buffer(os.fsencode(name)[:15])
         _prctl(abi.PR_SET_NAME, ctypes.addressof(text))
 
+    def set_command_line(self, text: str) -> None:
+        """What /proc/PID/cmdline shows: overwrites our arguments in memory, as far as they reach (proc_pid_stat(5), 48, 49).
+
+        The command that started a container may have secrets among its arguments; the keeper and --init's process 1
+        are forks of it.
+        """
+        fields = self.read_file("/proc/self/stat").rpartition(b")")[2].split()
+        start, end = int(fields[45]), int(fields[46])
+        ctypes.memset(start, 0, end - start)
+        ctypes.memmove(start, os.fsencode(text)[: end - start - 1], min(len(os.fsencode(text)), end - start - 1))
+
     def capset(self, effective: int, permitted: int, inheritable: int) -> None:
         """The three capability sets of this thread, as bit masks (capset(2), version 3)."""
         header = (0x20080522).to_bytes(4, "little") + bytes(4)
@@ -191,9 +204,8 @@ class Kernel:
 
     def setrlimit(self, resource: int, soft: int, hard: int) -> None:
         """prlimit(2) on this process; -1 is infinity."""
-        import resource as limits  # a C module
-
-        limits.setrlimit(resource, (soft, hard))
+        pair = b"".join((value & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little") for value in (soft, hard))
+        syscall("prlimit64", 0, resource, pair, None)
 
     def setsid(self) -> None:
         os.setsid()
@@ -210,8 +222,6 @@ class Kernel:
         syscall("keyctl", abi.KEYCTL_JOIN_SESSION_KEYRING, os.fsencode(name), 0, 0, 0)
 
     def ioctl(self, fd: int, request: int, arg: int | bytes = 0) -> int | bytes:
-        import fcntl
-
         return fcntl.ioctl(fd, request, arg)
 
     # --- files

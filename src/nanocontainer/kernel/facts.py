@@ -27,7 +27,8 @@ READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 
 
 class Facts(Record):
-    """The host. kernel: (6, 18); masked and read_only: the paths above that exist, directories with a final slash.
+    """The host. kernel: (6, 18); capabilities: our own bounding set, as a mask, more than which nobody can be given;
+    masked and read_only: the paths above that exist, directories with a final slash.
 
     cgroup2: where the cgroup2 hierarchy is mounted, empty if it is not; controllers: those that it can hand out.
     cgroup1: controller → mount point, for hybrid hosts, where cgroup2 exists but the controllers are bound to v1.
@@ -39,6 +40,7 @@ class Facts(Record):
     release: str = ""
     machine: str = ""
     last_cap: int = 40
+    capabilities: int = -1
     filesystems: tuple[str, ...] = ()
     cgroup2: str = ""
     controllers: tuple[str, ...] = ()
@@ -51,7 +53,7 @@ class Facts(Record):
     seccomp: bool = True
     apparmor: bool = False
 
-    FORMAT: ClassVar[int] = 1
+    FORMAT: ClassVar[int] = 2
 
     def since(self, major: int, minor: int) -> bool:
         """Whether the kernel is of this version or newer."""
@@ -88,6 +90,7 @@ def probe(boot: str = "") -> Facts:
         release=release,
         machine=abi.MACHINE,
         last_cap=int(_text("/proc/sys/kernel/cap_last_cap") or "40"),
+        capabilities=_bounding_set(),
         filesystems=tuple(line.split()[-1] for line in _text("/proc/filesystems").splitlines() if line),
         cgroup2=cgroup2,
         controllers=controllers,
@@ -125,7 +128,8 @@ def require(host: Facts) -> None:
 
 def _cgroups() -> tuple[str, dict[str, str]]:
     """(mount point of cgroup2, {controller: mount point} of v1), from /proc/self/mountinfo (proc_pid_mountinfo(5))."""
-    two, one = "", {}
+    two = ""
+    one: dict[str, str] = {}
     names = {line.split("\t")[0] for line in _text("/proc/cgroups").splitlines()[1:]}
     for line in _text("/proc/self/mountinfo").splitlines():
         left, _, right = line.partition(" - ")
@@ -137,6 +141,13 @@ def _cgroups() -> tuple[str, dict[str, str]]:
                 if option in names:
                     one.setdefault(option, fields[4])
     return two, one
+
+
+def _bounding_set() -> int:
+    for line in _text("/proc/self/status").splitlines():
+        if line.startswith("CapBnd:"):
+            return int(line.split()[1], 16)
+    return -1
 
 
 def _existing(paths: tuple[str, ...]) -> tuple[str, ...]:

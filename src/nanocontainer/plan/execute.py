@@ -39,8 +39,10 @@ class Execution:
     def __init__(self, plan: Plan, world: World, journal: Journal | None = None, reporter: Reporter | None = None):
         self.plan, self.world, self.journal = plan, world, journal
         self.reporter = reporter or Reporter()
-        self.wire, self.far = Wire.pair() if plan.find("Clone") >= 0 else (None, None)
-        if self.far:
+        self.wire: Wire | None = None
+        self.far: Wire | None = None
+        if plan.find("Clone") >= 0:
+            self.wire, self.far = Wire.pair()
             world["wire"] = self.far.fileno()
 
     def run(self) -> None:

@@ -11,6 +11,7 @@ import stat
 
 from ..errors import NotFound
 from ..kernel import abi, safepath
+from ..kernel.bpf import DeviceRule
 from ..plan.step import Step, World
 from .mounts import MountNew, new_mount
 
@@ -92,6 +93,11 @@ class AddDevice(Step):
     minor: int
     uid: int = 0
     gid: int = 0
+    access: str = "rwm"
+
+    def rule(self) -> DeviceRule:
+        """What must be allowed so that it can be used."""
+        return DeviceRule("b" if stat.S_ISBLK(self.mode) else "c", self.major, self.minor, self.access)
 
     def reads(self) -> tuple[str, ...]:
         return ("rootfs", "dev")
@@ -116,8 +122,8 @@ class AddDevice(Step):
         return f'mknod -m {stat.S_IMODE(self.mode):o} "$rootfs{self.target}" {letter} {self.major} {self.minor}'
 
 
-def add_device(source: str, target: str) -> tuple[Step, str, int, int]:
-    """(the step, "b" or "c", major, minor) for a host node. NotFound where there is none."""
+def host_device(source: str, target: str, access: str) -> AddDevice:
+    """The step for a device node of the host. NotFound where there is none."""
     try:
         found = os.stat(source)
     except OSError as error:
@@ -125,8 +131,26 @@ def add_device(source: str, target: str) -> tuple[Step, str, int, int]:
     if not (stat.S_ISBLK(found.st_mode) or stat.S_ISCHR(found.st_mode)):
         raise NotFound(f"cannot add device {source}", "it is not a device node")
     major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
-    step = AddDevice(target, found.st_mode, major, minor, found.st_uid, found.st_gid)
-    return step, "b" if stat.S_ISBLK(found.st_mode) else "c", major, minor
+    return AddDevice(target, found.st_mode, major, minor, found.st_uid, found.st_gid, access)
+
+
+def host_devices() -> tuple[AddDevice, ...]:
+    """All device nodes below /dev but terminals and what every container has anyway: --privileged."""
+    skip = {name for name, _, _ in NODES} | {name for _, name in LINKS} | {"console", "pts", "shm", "mqueue", ".udev"}
+    found, stack = [], ["/dev"]
+    while stack:
+        with os.scandir(stack.pop()) as entries:
+            for entry in entries:
+                if entry.name in skip or entry.name.startswith("tty") or entry.is_symlink():
+                    continue
+                if entry.is_dir():
+                    stack.append(entry.path)
+                elif not entry.is_file():
+                    try:
+                        found.append(host_device(entry.path, entry.path, "rwm"))
+                    except NotFound:
+                        pass  # a socket or fifo
+    return tuple(sorted(found, key=lambda device: device.target))
 
 
 class MakeTerminals(Step):

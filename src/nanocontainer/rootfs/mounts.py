@@ -241,18 +241,24 @@ class MaskPaths(Step):
         kernel = world.kernel
         # Ours: made by MakeDevices in this start. CVE-2025-31133 was an image's link in the place of /dev/null.
         null = kernel.openat2(world["dev"], "null", abi.O_PATH, 0, safepath.EXACT)
-        empty = new_mount(world, "tmpfs", ("size=0", "nr_inodes=2", "mode=555"), ("ro", "nosuid", "nodev", "noexec"))
         for path in self.paths:
-            place = _open_kernel_path(world, path)
-            if path.endswith("/"):
-                cover = kernel.open_tree(empty, "", abi.OPEN_TREE_CLONE | abi.AT_EMPTY_PATH)
-            else:
-                cover = kernel.open_tree(null, "", abi.OPEN_TREE_CLONE | abi.AT_EMPTY_PATH)
-            kernel.move_mount(cover, place)
-            kernel.close(cover)
-            kernel.close(place)
-        kernel.close(empty)
+            if not path.endswith("/"):
+                self._cover(world, path, kernel.open_tree(null, "", abi.OPEN_TREE_CLONE | abi.AT_EMPTY_PATH))
         kernel.close(null)
+        directories = [path for path in self.paths if path.endswith("/")]
+        if directories:
+            options, attributes = ("size=0", "nr_inodes=2", "mode=555"), ("ro", "nosuid", "nodev", "noexec")
+            empty = new_mount(world, "tmpfs", options, attributes)
+            for path in directories[1:]:
+                self._cover(world, path, kernel.open_tree(empty, "", abi.OPEN_TREE_CLONE | abi.AT_EMPTY_PATH))
+            # The original too: a mount that is closed without a place costs the kernel a grace period, milliseconds
+            self._cover(world, directories[0], empty)
+
+    def _cover(self, world: World, path: str, cover: int) -> None:
+        place = _open_kernel_path(world, path)
+        world.kernel.move_mount(cover, place)
+        world.kernel.close(cover)
+        world.kernel.close(place)
 
     def explain(self) -> str:
         names = ", ".join(path.rstrip("/") for path in self.paths)

@@ -17,6 +17,7 @@ from ..plan.step import Step, World
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import ClassVar
 
     from ..kernel.calls import Kernel
@@ -24,33 +25,26 @@ if TYPE_CHECKING:
 
 
 class EnableControllers(Step):
-    """Hand the controllers down to our part of the tree: a cgroup can limit only what its parent hands out."""
+    """Hand controllers down from the root of the tree: a cgroup can limit only what its parent hands out."""
 
     side: ClassVar[Side] = "host"
 
     root: str
-    parent: str
     controllers: tuple[str, ...]
 
     def do(self, world: World) -> None:
-        kernel = world.kernel
-        words = " ".join(f"+{name}" for name in self.controllers).encode()
-        kernel.write_file(f"{self.root}/cgroup.subtree_control", words)
-        try:
-            kernel.mkdir(self.parent, 0o755)
-        except FileExistsError:
-            pass
-        kernel.write_file(f"{self.parent}/cgroup.subtree_control", words)
+        world.kernel.write_file(f"{self.root}/cgroup.subtree_control", enabling(self.controllers))
 
     def explain(self) -> str:
-        return f"Hand the controllers {', '.join(self.controllers)} down the tree: cgroup.subtree_control (cgroups(7))."
+        names = ", ".join(self.controllers)
+        return f"Hand the controllers {names} down from the root of the tree: cgroup.subtree_control (cgroups(7))."
 
     def shell(self) -> str:
-        words = " ".join(f"+{name}" for name in self.controllers)
-        return (
-            f'echo "{words}" > "{self.root}/cgroup.subtree_control"\nmkdir -p "{self.parent}"\n'
-            f'echo "{words}" > "{self.parent}/cgroup.subtree_control"'
-        )
+        return f'echo "{enabling(self.controllers).decode()}" > "{self.root}/cgroup.subtree_control"'
+
+
+def enabling(controllers: tuple[str, ...]) -> bytes:
+    return " ".join(f"+{name}" for name in controllers).encode()
 
 
 class MakeCgroup(Step):
@@ -63,33 +57,34 @@ class MakeCgroup(Step):
     residue: ClassVar[Residue] = "kernel"
 
     path: str
+    controllers: tuple[str, ...] = ()  # those that its parent must hand out for the limits to come
 
     def writes(self) -> tuple[str, ...]:
         return ("cgroup",)
 
     def do(self, world: World) -> None:
-        kernel = world.kernel
-        try:
-            kernel.mkdir(self.path, 0o755)
-        except FileNotFoundError:
-            try:
-                kernel.mkdir(self.path.rpartition("/")[0], 0o755)
-            except FileExistsError:
-                pass
-            kernel.mkdir(self.path, 0o755)
-        except FileExistsError:
-            pass  # left by a start that was killed here; it is empty, or its processes are ours to kill
+        kernel, parent = world.kernel, self.path.rpartition("/")[0]
+        make_below(kernel, self.path, lambda: self._hand_out(kernel, parent))
         world["cgroup"] = kernel.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def _hand_out(self, kernel: Kernel, parent: str) -> None:
+        if self.controllers:
+            kernel.write_file(f"{parent}/cgroup.subtree_control", enabling(self.controllers))
 
     def explain(self) -> str:
         return f"Make the cgroup {self.path}: mkdir(2). All processes of the container will be in it (cgroups(7))."
 
     def shell(self) -> str:
-        return f'mkdir -p "{self.path}"'
+        parent = self.path.rpartition("/")[0]
+        lines = [f'mkdir -p "{self.path}"']
+        if self.controllers:
+            lines.append(f'echo "{enabling(self.controllers).decode()}" > "{parent}/cgroup.subtree_control"')
+        return "\n".join(lines)
 
     def undo(self, world: World) -> None:
         kill_all(world.kernel, self.path)
         remove(world.kernel, self.path)
+        remove_parent(world.kernel, self.path)
 
 
 class OpenCgroup(Step):
@@ -194,6 +189,37 @@ def remove(kernel: Kernel, path: str, patience: float = 10.0) -> None:
                 raise NanoError(f"cannot remove {path}", "processes in it do not die", "see its cgroup.procs") from None
         time.sleep(pause)
         pause = min(pause * 2, 0.02)
+
+
+def make_below(kernel: Kernel, path: str, prepare: Callable[[], None]) -> None:
+    """mkdir(2) of a cgroup, and of its parent where that is missing. prepare(): what the parent needs before.
+
+    The last container that leaves removes the parent: that can happen between any two of these calls, so try again.
+    """
+    parent = path.rpartition("/")[0]
+    for _ in range(100):
+        try:
+            if not kernel.exists(parent):
+                kernel.mkdir(parent, 0o755)
+        except FileExistsError:
+            pass
+        try:
+            prepare()
+            kernel.mkdir(path, 0o755)
+            return
+        except FileExistsError:
+            return  # left by a start that was killed here
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    raise NanoError(f"cannot make {path}", "its parent disappears again and again")
+
+
+def remove_parent(kernel: Kernel, path: str) -> None:
+    """Remove the parent of a cgroup that is gone, if that was the last one in it."""
+    try:
+        kernel.rmdir(path.rpartition("/")[0])
+    except OSError:
+        pass  # others are in it
 
 
 def _below(kernel: Kernel, path: str) -> list[str]:

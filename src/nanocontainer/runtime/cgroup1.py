@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from ..plan.step import Step, World
-from .cgroup import counter, remove
+from .cgroup import counter, make_below, remove, remove_parent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,16 +38,14 @@ class MakeCgroup1(Step):
         return (f"procs:{self.path}",)
 
     def do(self, world: World) -> None:
-        kernel = world.kernel
-        parent = self.path.rpartition("/")[0]
-        for path in (parent, self.path):
-            try:
-                kernel.mkdir(path, 0o755)
-            except FileExistsError:
-                pass
-            for name, value in self.presets.items():
-                kernel.write_file(f"{path}/{name}", value.encode())
+        kernel, parent = world.kernel, self.path.rpartition("/")[0]
+        make_below(kernel, self.path, lambda: self._preset(kernel, parent))
+        self._preset(kernel, self.path)
         world[f"procs:{self.path}"] = kernel.open(f"{self.path}/cgroup.procs", os.O_WRONLY)
+
+    def _preset(self, kernel: Kernel, path: str) -> None:
+        for name, value in self.presets.items():
+            kernel.write_file(f"{path}/{name}", value.encode())
 
     def explain(self) -> str:
         return f"Make the version 1 cgroup {self.path} for its controller's limits (cgroups(7))."
@@ -58,6 +56,7 @@ class MakeCgroup1(Step):
 
     def undo(self, world: World) -> None:
         remove(world.kernel, self.path)
+        remove_parent(world.kernel, self.path)
 
 
 class OpenCgroup1(Step):

@@ -10,7 +10,7 @@ import stat
 
 from ..errors import InvalidInput, Unsupported
 from ..plan.step import Step
-from .cgroup import EnableControllers, SetLimit
+from .cgroup import EnableControllers, MakeCgroup, SetLimit
 from .cgroup1 import MakeCgroup1
 
 TYPE_CHECKING = False
@@ -41,45 +41,43 @@ def check(limits: Limits) -> None:
         raise InvalidInput("invalid --blkio-weight", "range of blkio weight is from 10 to 1000")
 
 
-def steps(limits: Limits, facts: Facts, parent: str, group: str) -> tuple[tuple[Step, ...], tuple[Step, ...], tuple[str, ...]]:
-    """(steps before MakeCgroup, steps after it, version 1 groups to join).
+def steps(limits: Limits, facts: Facts, parent: str, group: str) -> tuple[list[Step], tuple[str, ...]]:
+    """(MakeCgroup with what the limits need before and after it, version 1 groups to join).
 
     parent: the directory "nanocontainer" inside a hierarchy; group: the container's directory below it.
     """
     check(limits)
-    wanted = _settings2(limits) if not facts.cgroup1 else ()
-    if not facts.cgroup1:
-        used = tuple(dict.fromkeys(controller for controller, _, _, _ in wanted))
-        for controller in used:
-            if controller not in facts.controllers:
-                raise _missing(controller, wanted, "cgroup.controllers of the root does not list it")
-        before: tuple[Step, ...] = ()
-        if used:
-            before = (EnableControllers(facts.cgroup2, f"{facts.cgroup2}/{parent}", used),)
-        path = f"{facts.cgroup2}/{parent}/{group}"
-        return before, tuple(SetLimit(f"{path}/{file}", value, says) for _, file, value, says in wanted), ()
-    return _hybrid(limits, facts, parent, group)
+    path = f"{facts.cgroup2}/{parent}/{group}"
+    if facts.cgroup1:
+        made, groups = _hybrid(limits, facts, parent, group)
+        return [MakeCgroup(path), *made], groups
+    wanted = _settings2(limits)
+    used = tuple(dict.fromkeys(controller for controller, _, _, _ in wanted))
+    for controller in used:
+        if controller not in facts.controllers:
+            raise _missing(controller, wanted, "cgroup.controllers of the root does not list it")
+    before: list[Step] = [EnableControllers(facts.cgroup2, used)] if used else []
+    settings = [SetLimit(f"{path}/{file}", value, says) for _, file, value, says in wanted]
+    return [*before, MakeCgroup(path, used), *settings], ()
 
 
-def _hybrid(
-    limits: Limits, facts: Facts, parent: str, group: str
-) -> tuple[tuple[Step, ...], tuple[Step, ...], tuple[str, ...]]:
-    """The controllers are in version 1 hierarchies; one that is not mounted there may still be in cgroup2."""
+def _hybrid(limits: Limits, facts: Facts, parent: str, group: str) -> tuple[list[Step], tuple[str, ...]]:
+    """The controllers are in version 1 hierarchies."""
     wanted = _settings1(limits)
     made: dict[str, Step] = {}
-    after: list[Step] = []
+    settings: list[Step] = []
     for controller, file, value, says in wanted:
         root = facts.cgroup1.get(controller)
         if root is None:
             raise _missing(controller, wanted, "no cgroup version 1 hierarchy of it is mounted, nor does cgroup2 offer it")
-        if controller == "memory" and "memsw" in file and not facts.swap_limit:
+        if "memsw" in file and not facts.swap_limit:
             raise Unsupported("cannot limit swap", "the kernel does not count it", "boot with swapaccount=1")
         path = f"{root}/{parent}/{group}"
         if path not in made:
             presets = {"cpuset.cpus": facts.cpus, "cpuset.mems": facts.mems} if controller == "cpuset" else {}
             made[path] = MakeCgroup1(path, presets)
-        after.append(SetLimit(f"{path}/{file}", value, says))
-    return (), (*made.values(), *after), tuple(made)
+        settings.append(SetLimit(f"{path}/{file}", value, says))
+    return [*made.values(), *settings], tuple(made)
 
 
 def _missing(controller: str, wanted: tuple[Setting, ...], why: str) -> Unsupported:
@@ -121,7 +119,7 @@ def _settings2(limits: Limits) -> tuple[Setting, ...]:
         out.append(("io", "io.weight", f"default {weight}", "its share of disk time"))
     keys = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}
     for rate in limits.rates:
-        out.append(("io", "io.max", f"{device_number(rate.device)} {keys[rate.kind]}={rate.rate}", f"{rate.kind} of {rate.device}"))
+        out.append(("io", "io.max", f"{rate.device} {keys[rate.kind]}={rate.rate}", f"{rate.kind} of {rate.device}"))
     return tuple(out)
 
 
@@ -150,7 +148,7 @@ def _settings1(limits: Limits) -> tuple[Setting, ...]:
         out.append(("blkio", "blkio.bfq.weight", str(limits.blkio_weight), "its share of disk time"))
     for rate in limits.rates:
         file = f"blkio.throttle.{rate.kind}_device"
-        out.append(("blkio", file, f"{device_number(rate.device)} {rate.rate}", f"{rate.kind} of {rate.device}"))
+        out.append(("blkio", file, f"{rate.device} {rate.rate}", f"{rate.kind} of {rate.device}"))
     return tuple(out)
 
 
@@ -161,6 +159,12 @@ def _quota(limits: Limits) -> tuple[int, int]:
     if limits.cpu_quota > 0:
         return limits.cpu_quota, limits.cpu_period or PERIOD
     return 0, 0
+
+
+def numbered(limits: Limits) -> Limits:
+    """The limits with the numbers of block devices instead of their nodes: looked up before anything is planned."""
+    rates = tuple(rate.replace(device=device_number(rate.device)) for rate in limits.rates)
+    return limits.replace(rates=rates) if rates else limits
 
 
 def device_number(path: str) -> str:

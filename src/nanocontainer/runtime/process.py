@@ -191,6 +191,7 @@ class StartReaper(Step):
             kernel.setsid()
             kernel.prctl(abi.PR_SET_PDEATHSIG, SIGKILL)
             return
+        kernel.set_command_line("init")
         kernel.reap(child)
 
     def explain(self) -> str:
