@@ -15,9 +15,9 @@ PYTHON = "/usr/bin/python3"
 
 # What may be imported of Python itself: C modules, and ctypes, which cannot be had for less.
 ALLOWED = {
-    "os", "sys", "time", "errno", "posix", "select", "fcntl", "termios", "resource", "zlib", "math",
-    "_json", "_socket", "_signal", "_struct", "struct", "ctypes", "_ctypes", "ctypes._endian",
-    "grp", "pwd", "binascii",
+    "__future__", "os", "sys", "time", "errno", "posix", "gc", "types", "select", "fcntl", "termios", "resource",
+    "zlib", "math", "grp", "pwd", "binascii", "_json", "_socket", "_signal", "_struct", "struct",
+    "ctypes", "_ctypes", "ctypes._endian",
 }  # fmt: skip
 
 # Ours that belong to other commands, and must not come along.

@@ -65,7 +65,7 @@ def nano(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nano]:
     root = str(tmp_path_factory.mktemp("nano") / "state")
     engine = _engine_at(root, f"/run/nanocontainer-test-{os.getpid()}")  # short: a socket's path has 107 bytes
     engine("run", "--rm", "tiny", "true")
-    engine("run", "--rm", "-p", "127.0.0.1::80", "tiny", "true")
+    engine("run", "--rm", "-p", "127.0.0.1::80", "tiny", "true", check=False)  # its own tests judge publishing
     yield engine
     _end(engine)
 
