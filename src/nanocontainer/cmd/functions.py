@@ -126,8 +126,13 @@ def _printf(form: str, *values: Any) -> str:
         if not rest:
             return f"%!{verb}(MISSING)"
         value = rest.pop(0)
-        if verb in "vst":
+        if verb in "vt":
             return f"%{flags}s" % to_text(value)
+        if (verb in "sq") is not isinstance(value, str):
+            kind = "bool" if isinstance(value, bool) else {int: "int", float: "float64"}.get(type(value), "string")
+            return f"%!{verb}({kind}={to_text(value)})"
+        if verb == "s":
+            return str(f"%{flags}s" % value)
         if verb == "q":
             return f"%{flags}s" % quote(to_text(value))
         return str(f"%{flags}{verb}" % value)
@@ -136,6 +141,12 @@ def _printf(form: str, *values: Any) -> str:
     if rest:
         shown += "%!(EXTRA " + ", ".join(to_text(value) for value in rest) + ")"
     return shown
+
+
+def _html(text: str) -> str:
+    from html import escape
+
+    return escape(text).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -162,4 +173,5 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "print": _printed,
     "println": lambda *values: " ".join(to_text(value) for value in values) + "\n",
     "printf": _printf,
+    "html": _html,
 }

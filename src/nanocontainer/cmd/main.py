@@ -72,7 +72,27 @@ def entry() -> NoReturn:
 def main(words: list[str], app: App | None = None) -> int:
     """Do what the words after the program's name say; the exit code."""
     app = app or App()
-    said = ""
+    said = [""]
+    try:
+        return _do(words, app, said)
+    except NanoError as error:
+        return _report(error, said[0], app.debug)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return PIPE_CLOSED
+    except OSError as error:  # not expected, but a user can still understand it: a full disk, a lost file
+        named = f" {error.filename}" if error.filename else ""
+        failed = NanoError(f"{said[0] or PROGRAM} failed{named}", error.strerror or str(error))
+        return _report(failed.with_traceback(error.__traceback__), said[0], app.debug)
+    except Exception as error:
+        hint = "" if app.debug else f"{PROGRAM} --debug {said[0]} shows the trace, which we need to mend it"
+        bug = NanoError("this is a bug of NanoContainer", f"{type(error).__name__}: {error}", hint)
+        return _report(bug.with_traceback(error.__traceback__), said[0], app.debug)
+
+
+def _do(words: list[str], app: App, said: list[str]) -> int:
+    """Find the verb and do it. said[0] becomes its words, for whoever reports an error."""
     try:
         if words[:1] and words[0][:1] == "-":
             given = flags.parse(GLOBAL, words, interspersed=False)
@@ -86,28 +106,15 @@ def main(words: list[str], app: App | None = None) -> int:
         found = verbs.find(words)
         if found is None:
             return _no_verb(words)
-        said, verb, words = found
-        command: flags.Command = getattr(_load(verb[0]), verb[1])
-        if verb[0] not in _HOT:
+        said[0], (module, name, _, _), words = found
+        command: flags.Command = getattr(_load(module), name)
+        if module not in _HOT:
             gc.enable()
         given = flags.parse(command.flags, words, interspersed=command.interspersed)
-        _check_count(said, command, given.args)
-        return command.do(app, given)
     except flags.HelpWanted:
-        return _help(said.split())
-    except NanoError as error:
-        return _report(error, said, app.debug)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        return PIPE_CLOSED
-    except OSError as error:  # not expected, but a user can still understand it: a full disk, a lost file
-        named = f" {error.filename}" if error.filename else ""
-        return _report(NanoError(f"{said or PROGRAM} failed{named}", error.strerror or str(error)), said, app.debug)
-    except Exception as error:
-        hint = "" if app.debug else f"{PROGRAM} --debug {said} shows the trace, which we need to mend it"
-        bug = NanoError("this is a bug of NanoContainer", f"{type(error).__name__}: {error}", hint)
-        return _report(bug.with_traceback(error.__traceback__), said, app.debug)
+        return _help(said[0].split())
+    _check_count(said[0], command, given.args)
+    return command.do(app, given)
 
 
 def complain(error: NanoError, debug: bool = False) -> None:

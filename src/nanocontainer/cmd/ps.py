@@ -9,7 +9,7 @@ from . import units
 from .flags import Command, Given
 from .main import complain
 from .output import out
-from .table import quote, render, shorten
+from .table import Method, quote, render, shorten
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,14 +80,14 @@ def ps(app: App, given: Given) -> int:
     return 0
 
 
-def fields(app: App, container: Container, whole: bool, sized: bool, now: float) -> dict[str, Callable[..., Any]]:
-    """What a row can show, by docker's field names; each a function, called where it is shown."""
+def fields(app: App, container: Container, whole: bool, sized: bool, now: float) -> dict[str, Any]:
+    """What a row can show, by docker's field names: functions, called where they are shown."""
     spec, state = container.spec, container.state
     args = command(spec.args or spec.command)
 
     def size() -> str:
         own, total = app.engine.size(container.id)
-        return f"{units.size(own, digits=3)} (virtual {units.size(own + total if total < own else total, digits=3)})"
+        return f"{units.size(own, digits=3)} (virtual {units.size(total, digits=3)})"
 
     def mounts() -> str:
         names = [mount.source or mount.target for mount in spec.mounts if mount.kind != "tmpfs"]
@@ -106,7 +106,7 @@ def fields(app: App, container: Container, whole: bool, sized: bool, now: float)
         "Size": size if sized else lambda: "0B",
         "Names": lambda: container.name,
         "Labels": lambda: ",".join(f"{name}={value}" for name, value in sorted(spec.labels.items())),
-        "Label": lambda name: spec.labels.get(name, ""),
+        "Label": Method(lambda name: spec.labels.get(name, "")),
         "Mounts": mounts,
         "LocalVolumes": lambda: str(sum(mount.kind == "volume" for mount in spec.mounts)),
         "Networks": lambda: spec.network,

@@ -5,6 +5,18 @@ Scripts cut such output by columns and by header names, so widths and headers ar
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class Method:
+    """A value of a row that wants arguments, in a template: {{.Label "name"}}. Not part of the row's data."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.call = call
+
 
 def render(rows: list[list[str]]) -> str:
     """Rows of cells, the header first, as lines of aligned columns."""

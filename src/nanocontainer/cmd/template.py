@@ -3,11 +3,11 @@
 Actions      {{.Field.Sub}} {{.}} {{$}} {{$x}} {{$x := ...}} {{$x = ...}} "text" `raw` 1 1.5 true false nil
 Pipes        {{json .Config | lower}} {{(index .List 0).Name}} {{/* comment */}} {{- trimmed -}}
 Blocks       {{if}} {{else if}} {{else}} {{range}} {{range $i, $x := ...}} {{with}} {{break}} {{continue}} {{end}}
-Functions    json split join title lower upper pad truncate println print printf index len slice html? no; eq ne lt le
-             gt ge and or not
+Functions    json split join title lower upper pad truncate println print printf index len slice eq ne lt le
+             gt ge and or not html
 
 A template is compiled to a list of nodes and run over plain data: dicts, lists, strings, numbers. A dict's value that
-is a function is called when it is reached (with the arguments that stand behind it): `{{.Label "name"}}`.
+is a function is called when it is reached; a Method also takes the arguments that stand behind it.
 Errors are BadTemplate; the command line gives them exit code 64.
 """
 
@@ -17,6 +17,7 @@ import json
 import re
 
 from .flags import BadTemplate
+from .table import Method
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _ACTION = re.compile(r"\{\{(- )?(.*?)( -)?\}\}", re.DOTALL)
 _TOKEN = re.compile(
     r"""\s*(?:
     (?P<string>"(?:[^"\\\n]|\\.)*"|`[^`]*`|'(?:[^'\\\n]|\\.)')
-  | (?P<number>[+-]?(?:0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?))(?![\w.])
+  | (?P<number>[+-]?(?:0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?))(?![\w.])
   | (?P<variable>\$\w*)(?P<variable_path>(?:\.\w+)*)
   | (?P<field>(?:\.\w+)+|\.)
   | (?P<name>[A-Za-z_]\w*)
@@ -58,8 +59,10 @@ MISSING = _Missing()
 def listing(form: str, rows: Sequence[Mapping[str, Any]], headers: Mapping[str, str]) -> str:
     """A list by --format: "json" (an object a line), "table TEMPLATE" (with headers), or TEMPLATE (a line a row)."""
     if form == "json":
-        names = sorted(name for name in headers if rows and name in rows[0])
-        return "".join(to_json({name: str(_called(row[name], [])) for name in names}) + "\n" for row in rows)
+        names = sorted(headers)
+        return "".join(
+            to_json({name: str(_called(row[name], [])) for name in names if name in row}) + "\n" for row in rows
+        )
     table = form == "table" or form.startswith("table ")
     template = Template(unescape(form[6:].strip() if table else form))
     lines = [template.render(row) for row in rows]
@@ -67,7 +70,7 @@ def listing(form: str, rows: Sequence[Mapping[str, Any]], headers: Mapping[str, 
         return "".join(f"{line}\n" for line in lines)
     from .table import render
 
-    titles = {**headers, "Label": lambda name: name.replace(".", " ").replace("-", " ").upper().rsplit(" ", 1)[-1]}
+    titles = {**headers, "Label": Method(lambda name: name.rpartition(".")[2].replace("-", " ").replace("_", " "))}
     return render([line.split("\t") for line in [template.render(titles), *lines]])
 
 
@@ -205,6 +208,8 @@ class _Parser:
                 raise self._bad()
             else:
                 commands[-1].append(_operand(kind, word, path))
+        if [("value", None)] in commands:
+            raise BadTemplate("invalid --format", "nil is not a command")
         if not all(commands):
             raise BadTemplate("invalid --format", f"missing value in {{{{{self.text}}}}}")
         return commands
@@ -229,7 +234,7 @@ def _operand(kind: str, word: str, path: str) -> Any:
             raise BadTemplate("invalid --format", f"{word} is not a text") from None
         return ("value", text)
     if kind == "number":
-        return ("value", float(word) if "." in word else int(word, 0))
+        return ("value", _number(word))
     if kind == "variable":
         return ("path", ("variable", word), _names(path)) if path else ("variable", word)
     if kind == "field":
@@ -241,6 +246,16 @@ def _operand(kind: str, word: str, path: str) -> Any:
     if word not in FUNCTIONS:
         raise BadTemplate("invalid --format", f"function {word!r} is not defined")
     return ("function", word)
+
+
+def _number(word: str) -> int | float:
+    """As Go's constants: a float that is whole (1e3) counts as an integer, unless it is written with a point."""
+    if "." in word or (word[-1:] not in "xX" and "x" not in word.lower() and "e" in word.lower()):
+        return float(word) if "." in word else int(float(word))
+    try:
+        return int(word, 0)
+    except ValueError:
+        raise BadTemplate("invalid --format", f"bad number {word}") from None
 
 
 def _names(path: str) -> list[str]:
@@ -366,14 +381,23 @@ def _field(value: Any, name: str, arguments: list[Any]) -> Any:
 
 
 def _called(value: Any, arguments: list[Any]) -> Any:
-    if not callable(value):
-        if arguments:
-            raise BadTemplate("invalid --format", "can't give argument to what is no function")
-        return value
-    try:
-        return value(*arguments)
-    except TypeError:
-        raise BadTemplate("invalid --format", "a field has the wrong number of arguments") from None
+    if isinstance(value, Method):
+        try:
+            return value.call(*arguments)
+        except TypeError:
+            raise BadTemplate("invalid --format", "a method has the wrong number of arguments") from None
+    if arguments:
+        raise BadTemplate("invalid --format", "can't give argument to what is no function")
+    return value() if callable(value) else value
+
+
+def plain(value: Any) -> Any:
+    """Data without functions: what they give, and without methods."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items() if not isinstance(item, Method)}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value() if callable(value) else value
 
 
 def truth(value: Any) -> bool:
@@ -383,7 +407,7 @@ def truth(value: Any) -> bool:
 
 def to_json(value: Any) -> str:
     """Compact JSON, not escaped for HTML."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"))
 
 
 def to_text(value: Any) -> str:
@@ -395,7 +419,8 @@ def to_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, dict):
-        return "map[" + " ".join(f"{key}:{_inner(_called(value[key], []))}" for key in sorted(value)) + "]"
+        known = plain(value)
+        return "map[" + " ".join(f"{key}:{_inner(known[key])}" for key in sorted(known)) + "]"
     if isinstance(value, (list, tuple)):
         return "[" + " ".join(_inner(item) for item in value) + "]"
     return str(value)
