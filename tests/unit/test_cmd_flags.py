@@ -137,7 +137,9 @@ def test_sizes(text: str, size: int) -> None:
     assert flags.read_bytes(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "b", "k", "-2", "1x", "1kk", "1.2.3", "1e3", "m64", "0x10", "\u0661", "1k b", " 1"])
+@pytest.mark.parametrize(
+    "text", ["", "b", "k", "-2", "1x", "1kk", "1.2.3", "1e3", "m64", "0x10", "\u0661", "1k b", " 1"]
+)
 def test_bad_sizes(text: str) -> None:
     with pytest.raises(ValueError, match="must be a size"):
         flags.read_bytes(text)

@@ -541,8 +541,8 @@ def test_help_and_ps_import_little() -> None:
     """No module that costs a start. tests/budget counts the verbs that need root."""
     script = (
         f"import sys; sys.path.insert(0, {str(LAUNCHER.parent / 'src')!r})\n"
-        "from nanocontainer.cmd import main, run, exec, start, ps, containers, logs, options, terminal,
-        mountflags, portflags\n"
+        "from nanocontainer.cmd import main, run, exec, start, ps, containers, logs\n"
+        "from nanocontainer.cmd import options, terminal, mountflags, portflags\n"
         "print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-IS", "-c", script], capture_output=True, text=True, check=True)
