@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 def pytest_configure(config: pytest.Config) -> None:
     if os.geteuid() == 0 and not config.option.collectonly and not config.option.help:
         isolation.isolate()
+        os.environ["NANOCONTAINER_LINGER"] = "0"  # for engines in this process; see Nano
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,7 +62,7 @@ def _end(nano: Nano) -> None:
 
 @pytest.fixture(scope="session")
 def nano(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nano]:
-    """The engine of this session. What it makes once (tiny, the bridge, caches) is there before the first census."""
+    """The engine of this session. What it makes once (tiny, networks, caches) is there before a census."""
     root = str(tmp_path_factory.mktemp("nano") / "state")
     engine = _engine_at(root, f"/run/nanocontainer-test-{os.getpid()}")  # short: a socket's path has 107 bytes
     engine("run", "--rm", "tiny", "true")

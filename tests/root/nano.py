@@ -55,6 +55,7 @@ class Nano:
             **{name: value for name, value in os.environ.items() if not name.startswith(("NANOCONTAINER_", "PYTHON"))},
             "NANOCONTAINER_ROOT": root,
             "NANOCONTAINER_RUNROOT": runroot,
+            "NANOCONTAINER_LINGER": "0",  # a bridge goes with its last container, not some seconds after: the census
             "NO_COLOR": "1",
         }
 
