@@ -90,9 +90,14 @@ def check_name(name: str, what: str = "container name") -> str:
 
 
 def make_dirs(path: str, mode: int = 0o700) -> None:
-    """mkdir -p that says in words what went wrong. All of it closed to other users (0700), as state must be."""
+    """mkdir -p that says in words what went wrong. All that it makes has the mode: closed to other users, as state must be."""
     try:
-        os.makedirs(path, mode, exist_ok=True)
+        os.mkdir(path, mode)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        make_dirs(os.path.dirname(path), mode)
+        make_dirs(path, mode)
     except PermissionError as error:
         raise NotPermitted(f"cannot create {path}", error.strerror or "", "run as root (sudo)") from None
     except OSError as error:

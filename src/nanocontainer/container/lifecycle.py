@@ -125,6 +125,7 @@ class Lifecycle:
         joined = plan.find("JoinCgroup1")
         return world, State(
             status="running",
+            boot=self.boot,
             pid=world["pid"],
             keeper=os.getpid(),
             started=rfc3339(time.time_ns()),
@@ -189,7 +190,7 @@ class Lifecycle:
 
     def plan(self, wish: Spec, image: Image, layers: tuple[str, ...], host: Facts) -> Plan:
         """The plan as it would be, for --explain: nothing is claimed, nothing is made, no root is needed."""
-        id = "0" * 64
+        id = "0123456789ab"  # readable; a real one has 64 digits
         spec = planner.resolve(wish, image, id=id, name=wish.name or "explained", created=rfc3339(time.time_ns()))
         sources = tuple(
             planner.Source(mount.source if mount.kind == "bind" else f"{self.paths.volumes}/{mount.source or id}/_data")
@@ -256,7 +257,7 @@ class Lifecycle:
         return container
 
     def _why_lost(self, state: State) -> str:
-        return "keeper lost"
+        return "keeper lost" if state.boot == self.boot else "the host was restarted"
 
     def containers(self, on_broken: object = None) -> list[Container]:
         """All of them, newest first, each settled."""

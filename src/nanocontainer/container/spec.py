@@ -145,6 +145,7 @@ class State(Record):
     """
 
     status: str = "created"
+    boot: str = ""  # the kernel's id of the boot in which it was started
     pid: int = 0
     keeper: int = 0
     exit_code: int = 0
