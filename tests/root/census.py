@@ -137,16 +137,26 @@ def _iptables() -> Counter[str]:
     return found
 
 
-def _cgroups() -> Counter[str]:
-    """The cgroups of the engines we watch; with NANOCONTAINER_CENSUS=all (nobody else is here) those of any engine.
+def _cgroup_tops() -> list[str]:
+    return glob.glob("/sys/fs/cgroup/nanocontainer*") + glob.glob("/sys/fs/cgroup/*/nanocontainer*")
 
-    An engine with its own state directory has a mark, a checksum of that path, in the names it gives to kernel objects.
-    """
-    tops = glob.glob("/sys/fs/cgroup/nanocontainer*") + glob.glob("/sys/fs/cgroup/*/nanocontainer*")
-    if os.environ.get("NANOCONTAINER_CENSUS") != "all":
-        marks = tuple(f"{zlib.crc32(state.encode()):08x}" for state in watched)
-        tops = [top for top in tops if marks and top.endswith(marks)]
-    return Counter(found for top in tops for found, _, _ in os.walk(top))
+
+def mark(state: str) -> str:
+    """What an engine with its own state directory puts behind the names it gives to kernel objects."""
+    return f"{zlib.crc32(state.encode()):08x}"
+
+
+def cgroups_of(state: str) -> list[str]:
+    """The cgroups of one engine, the deepest first."""
+    tops = [top for top in _cgroup_tops() if top.endswith(mark(state))]
+    return [found for top in tops for found, _, _ in os.walk(top, topdown=False)]
+
+
+def _cgroups() -> Counter[str]:
+    """The cgroups of the engines we watch; with NANOCONTAINER_CENSUS=all (nobody else is here) those of any engine."""
+    if os.environ.get("NANOCONTAINER_CENSUS") == "all":
+        return Counter(found for top in _cgroup_tops() for found, _, _ in os.walk(top))
+    return Counter(found for state in watched for found in cgroups_of(state))
 
 
 def _process_line(pid: int, started: int, state: str, name: str) -> str:

@@ -56,6 +56,8 @@ def _end(nano: Nano) -> None:
     for name in nano("network", "ls", "-q", check=False).out.split():
         nano("network", "rm", "-f", name, check=False)
     del census.watched[nano.root]
+    for place in census.cgroups_of(nano.root):
+        os.rmdir(place)
     shutil.rmtree(nano.root, ignore_errors=True)
     shutil.rmtree(nano.runroot, ignore_errors=True)
 

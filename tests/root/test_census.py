@@ -7,7 +7,6 @@ import socket
 import subprocess
 import threading
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -158,13 +157,12 @@ def test_a_zombie_nobody_waits_for() -> None:
 
 def test_a_cgroup_of_a_watched_engine_in_each_hierarchy(tmp_path: Path) -> None:
     state = str(tmp_path / "state")
-    tops = [place for place in os.listdir("/sys/fs/cgroup") if os.path.isdir(f"/sys/fs/cgroup/{place}/nanocontainer")]
-    hierarchies = {f"/sys/fs/cgroup/{name}" for name in os.listdir("/sys/fs/cgroup")} - set(tops)
-    hierarchies = {top for top in hierarchies if os.path.exists(f"{top}/cgroup.procs")}
+    hierarchies = [f"/sys/fs/cgroup/{name}" for name in os.listdir("/sys/fs/cgroup")]
+    hierarchies = [top for top in hierarchies if os.path.exists(f"{top}/cgroup.procs")]
     if os.path.exists("/sys/fs/cgroup/cgroup.procs"):
-        hierarchies = {"/sys/fs/cgroup"}
+        hierarchies = ["/sys/fs/cgroup"]
     assert hierarchies
-    groups = [f"{top}/nanocontainer-{zlib.crc32(state.encode()):08x}" for top in sorted(hierarchies)]
+    groups = [f"{top}/nanocontainer-{census.mark(state)}" for top in sorted(hierarchies)]
     census.watch(state, f"{state}/run")
     try:
         lines = leaks(lambda: [os.mkdir(group) for group in groups], lambda: [os.rmdir(group) for group in groups])
