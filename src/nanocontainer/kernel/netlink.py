@@ -47,7 +47,7 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _TABLE_MAIN, _PROTO_BOOT, _SCOPE_GLOBAL, _SCOPE_LINK = 254, 3, 0, 253
 _FIB_MATCH = 0x2000
 _ROUTE_KINDS = {"unicast": 1, "local": 2, "blackhole": 6, "unreachable": 7, "prohibit": 8}
-_NUD_REACHABLE, _NTF_MASTER, _NDA_LLADDR = 2, 4, 2
+_NUD_NOARP, _NTF_MASTER, _NTF_STICKY, _NDA_LLADDR = 0x40, 0x4, 0x40, 2
 
 LOOPBACK = 1  # the index of lo, in every namespace
 
@@ -173,11 +173,11 @@ class Links:
             if error.errno != errno.ENODEV:
                 raise
 
-    def add_neighbour(self, port: int, mac: str) -> None:
-        """Tell a bridge behind which port a MAC address is now (a learned entry: bridge(8), fdb replace)."""
-        body = pack("=BxHiHBB", _AF_BRIDGE, 0, port, _NUD_REACHABLE, _NTF_MASTER, 0)
+    def pin_mac(self, port: int, mac: str) -> None:
+        """Tell a bridge behind which port a MAC address is, whatever it learns (bridge(8), fdb static sticky; 4.20)."""
+        body = pack("=BxHiHBB", _AF_BRIDGE, 0, port, _NUD_NOARP, _NTF_MASTER | _NTF_STICKY, 0)
         body += _attr(_NDA_LLADDR, mac_bytes(mac))
-        self._ask(f"add {mac} to the bridge's table", _NEWNEIGH, _CREATE_REPLACE, body)
+        self._ask(f"pin {mac} to bridge port {port}", _NEWNEIGH, _CREATE_REPLACE, body)
 
     # --- addresses
 

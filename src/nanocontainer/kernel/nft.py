@@ -97,7 +97,7 @@ def _by_program(script: str) -> tuple[bool, str, str]:
 def _refused(script: str, error: str) -> NanoError:
     """nft's message ("file:LINE:2-3: Error: text", then the line with marks below it) as one of ours."""
     said = next((line for line in error.splitlines() if "Error: " in line), "")
-    place, _, why = said.partition(": Error: ")
+    place, _, why = said.partition("Error: ")  # the library has no place to tell
     number = place.split(":")[1] if place.count(":") > 1 else ""
     lines = script.splitlines()
     if number.isdigit() and 0 < int(number) <= len(lines):

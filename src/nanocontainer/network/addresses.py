@@ -49,10 +49,15 @@ def subnet_of(text: str) -> Subnet:
     if not slash or not bits.isdecimal() or not bits.isascii() or int(bits) > 32:
         raise InvalidInput(f"invalid subnet {text!r}", "it must look like 172.30.0.0/16")
     subnet = Subnet(number_of(address, "subnet"), int(bits))
-    if subnet.first & subnet.last - subnet.first:
-        network = Subnet(subnet.first & ~((1 << 32 - subnet.prefix) - 1), subnet.prefix)
+    network = enclosing(subnet.first, subnet.prefix)
+    if subnet != network:
         raise InvalidInput(f"invalid subnet {text!r}", f"it has host bits set: {network} is meant?")
     return subnet
+
+
+def enclosing(address: int, prefix: int) -> Subnet:
+    """The subnet of so many bits in which an address is."""
+    return Subnet(address & ~((1 << 32 - prefix) - 1), prefix)
 
 
 def mac_of(address: int) -> str:

@@ -214,7 +214,11 @@ class HoldAddress(Step):
 
 
 class ConnectVeth(Step):
-    """A cable: one end is the container's eth0, the other is plugged into the bridge."""
+    """A cable: one end is the container's eth0, the other is plugged into the bridge.
+
+    hairpin: frames may leave by the port they came in by. A container that calls a port it has published itself needs it
+    where bridged packets pass the firewall too (br_netfilter): there the bridge, not the host, turns them round.
+    """
 
     side: ClassVar[Side] = "host"
 
@@ -223,6 +227,7 @@ class ConnectVeth(Step):
     mac: str
     mtu: int = 1500
     name: str = "eth0"
+    hairpin: bool = False
 
     def reads(self) -> tuple[str, ...]:
         return ("netns",)
@@ -233,19 +238,27 @@ class ConnectVeth(Step):
             inside.add_veth(self.name, self.link, mac=self.mac, mtu=self.mtu)
         with kernel.links() as host:
             host.set_link(self.link, master=host.index(self.bridge), up=True)
-            # The last container of this address may have had the same MAC at another port: say where it is now.
-            host.add_neighbour(host.index(self.link), self.mac)
+            # The last container of this address had the same MAC, and its port dies only now: the bridge must neither
+            # send to that port what is for us, nor learn again from its last words. Nor may others take our MAC.
+            port = host.index(self.link)
+            host.pin_mac(port, self.mac)
+            if self.hairpin:
+                host.set_port(port, hairpin=True)
 
     def explain(self) -> str:
         return (
             f"Make a veth pair (veth(4)) from inside the namespace: {self.name} there, {self.link} on the host as a "
             f"port of {self.bridge}. Both ends vanish with the namespace."
+            + (" What the container sends to a port it has published may come back to it (hairpin)." * self.hairpin)
         )
 
     def shell(self) -> str:
         return (
-            f'ip -n "$netns" link add {self.name} address {self.mac} mtu {self.mtu} up type veth '
+            f'nsenter --net="$netns" ip link add {self.name} address {self.mac} mtu {self.mtu} up type veth '
             f"peer name {self.link} netns $$ mtu {self.mtu} && ip link set {self.link} master {self.bridge} up"
+            f" && bridge fdb replace {self.mac} dev {self.link} master static sticky"
+            + f" && bridge link set dev {self.link} hairpin on"
+            * self.hairpin
         )
 
 
@@ -269,7 +282,7 @@ class AddAddress(Step):
         return f"Give {self.name} the address {self.address}/{self.prefix} (rtnetlink(7), RTM_NEWADDR)."
 
     def shell(self) -> str:
-        return f'ip -n "$netns" address add {self.address}/{self.prefix} broadcast + dev {self.name}'
+        return f'nsenter --net="$netns" ip address add {self.address}/{self.prefix} broadcast + dev {self.name}'
 
 
 class AddDefaultRoute(Step):
@@ -292,4 +305,4 @@ class AddDefaultRoute(Step):
         )
 
     def shell(self) -> str:
-        return f'ip -n "$netns" route add default via {self.gateway}'
+        return f'nsenter --net="$netns" ip route add default via {self.gateway}'

@@ -14,7 +14,7 @@ from ..kernel.calls import Kernel
 from ..lean import dumps, loads
 from ..paths import Paths, check_name, make_dirs, new_id, read_file, write_file
 from ..record import Record
-from .addresses import CANDIDATES, Subnet, choose, number_of, subnet_of, text_of
+from .addresses import CANDIDATES, Subnet, choose, enclosing, number_of, subnet_of, text_of
 from .leases import Lock
 
 DEFAULT = "bridge"
@@ -112,7 +112,7 @@ class NetworkStore:
         mark = self.paths.mark
         with self.kernel.links() as links:
             addresses, routes, all_links = links.addresses(), links.routes(), links.links()
-        taken = [Subnet(_first(a.address, a.prefix), a.prefix) for a in addresses if ":" not in a.address]
+        taken = [enclosing(number_of(each.address), each.prefix) for each in addresses if ":" not in each.address]
         taken += [
             Subnet(number_of(route.destination), route.prefix)
             for route in routes
@@ -147,10 +147,6 @@ def table_name(paths: Paths) -> str:
 def lock_path(paths: Paths) -> str:
     """The lock under which networks, bridges and the nftables table are made and removed."""
     return f"{paths.networks}/.lock"
-
-
-def _first(address: str, prefix: int) -> int:
-    return number_of(address) & ~((1 << 32 - prefix) - 1)
 
 
 def _check(network: Network, name: str) -> None:

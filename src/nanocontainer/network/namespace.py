@@ -91,7 +91,7 @@ class RaiseLoopback(Step):
         return "Set lo up inside, by a netlink socket opened in the namespace (rtnetlink(7)): it is born down."
 
     def shell(self) -> str:
-        return 'ip -n "$netns" link set lo up'
+        return 'nsenter --net="$netns" ip link set lo up'
 
 
 class EnterNetworkNamespace(Step):

@@ -44,7 +44,7 @@ def _bridge(allotment: Allotment, network: Network, id: str) -> list[Step]:
     steps: list[Step] = [
         ensure_bridge(paths, network, allotment.linger),
         HoldAddress(path=f"{paths.networks}/{network.name}/leases/{allotment.ip}", id=id, names=paths.names),
-        ConnectVeth(bridge=network.interface, link=allotment.link, mac=allotment.mac, mtu=network.mtu),
+        ConnectVeth(network.interface, allotment.link, allotment.mac, network.mtu, hairpin=bool(ports)),
         AddAddress(allotment.ip, network.prefix),
     ]
     if not network.internal:

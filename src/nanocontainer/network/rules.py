@@ -6,7 +6,7 @@
     forward      filter     to a bridge of ours: answers, its own containers, published ports; nothing else
     postrouting  srcnat     who leaves a subnet of ours takes the host's address; so do 127.0.0.1 and hairpins
 
-The rules speak of sets and maps only. A bridge is an element of three sets; a published port is an element of a map: no
+The rules speak of sets and maps only. A bridge is an element of some sets; a published port is an element of a map: no
 rule is ever added for a container, and looking one up costs the same for one port and for a thousand.
 
 Limits, by nature of nftables: a packet must be accepted by all tables, so where another firewall's forward chain drops
@@ -35,6 +35,7 @@ add set {t} bridges {{ type ifname; }}
 add set {t} internal {{ type ifname; }}
 add set {t} same {{ type ifname . ifname; }}
 add set {t} subnets {{ type ipv4_addr; flags interval; }}
+add set {t} homes {{ type ipv4_addr . ifname; flags interval; }}
 add map {t} ports {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
 add map {t} ports_at {{ type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }}
 add chain {t} published
@@ -56,12 +57,13 @@ add rule {t} forward iifname @internal drop
 add rule {t} forward oifname @internal drop
 add rule {t} forward oifname @bridges ct status dnat accept
 add rule {t} forward oifname @bridges drop
-add rule {t} postrouting iifname . oifname @same ct status dnat masquerade
+add rule {t} postrouting ip saddr . oifname @homes ct status dnat masquerade
 add rule {t} postrouting oifname @bridges ip saddr 127.0.0.0/8 masquerade
 add rule {t} postrouting oifname != @bridges ip saddr @subnets masquerade
 add element {t} bridges {{ "{interface}" }}
 add element {t} same {{ "{interface}" . "{interface}" }}
 add element {t} subnets {{ {subnet} }}
+add element {t} homes {{ {subnet} . "{interface}" }}
 {marks}"""
 
 
@@ -73,6 +75,7 @@ def forget(table: str, interface: str, subnet: str) -> str:
         ("internal", f'"{interface}"'),
         ("same", f'"{interface}" . "{interface}"'),
         ("subnets", subnet),
+        ("homes", f'{subnet} . "{interface}"'),
     )
     commands = ("add", "delete")
     return "".join(f"{word} element {t} {name} {{ {what} }}\n" for name, what in elements for word in commands)

@@ -1,0 +1,190 @@
+"""Claims by symlink: who gets what, also when many want it at once."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nanocontainer.errors import Conflict, InvalidInput
+from nanocontainer.network import leases
+from nanocontainer.network.model import Network
+
+NETWORK = Network("net", "1" * 64, "nano0", "10.9.0.0/16", "10.9.0.1")
+TINY = Network("net", "1" * 64, "nano0", "10.9.0.0/29", "10.9.0.1")
+
+
+def everybody(_: str) -> bool:
+    return True
+
+
+def nobody(_: str) -> bool:
+    return False
+
+
+def in_processes(count: int, work: Callable[[int], None]) -> None:
+    """Run work(0) … work(count - 1) in so many processes at once; an exception in one of them fails the test."""
+    start, go = os.pipe()
+    children = []
+    for index in range(count):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                os.close(go)
+                os.read(start, 1)  # end of file for all at once
+                work(index)
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        children.append(pid)
+    os.close(start)
+    os.close(go)
+    codes = [os.waitpid(pid, 0)[1] for pid in children]
+    assert codes == [0] * count
+
+
+def test_a_claim_is_taken_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "ports" / "tcp-any-80")
+    assert leases.claim(path, "one", everybody) == ""
+    assert leases.claim(path, "one", everybody) == ""
+    assert leases.claim(path, "two", everybody) == "one"
+    assert leases.owner_of(path) == "one"
+    assert not leases.release(path, "two")
+    assert leases.release(path, "one")
+    assert not leases.release(path, "one")
+    assert leases.claim(path, "two", everybody) == ""
+
+
+def test_a_claim_of_nobody_is_taken_over(tmp_path: Path) -> None:
+    path = str(tmp_path / "claim")
+    assert leases.claim(path, "dead", everybody) == ""
+    assert leases.claim(path, "new", nobody) == ""
+    assert leases.owner_of(path) == "new"
+    assert not leases.release(path, "dead")
+    assert leases.owner_of(path) == "new"
+
+
+def test_addresses_are_given_lowest_first(tmp_path: Path) -> None:
+    directory = str(tmp_path / "leases")
+    got = [leases.claim_address(directory, NETWORK, f"c{n}", everybody) for n in range(3)]
+    assert got == ["10.9.0.2", "10.9.0.3", "10.9.0.4"]
+    leases.release(f"{directory}/10.9.0.3", "c1")
+    assert leases.claim_address(directory, NETWORK, "c9", everybody) == "10.9.0.3"
+
+
+def test_a_gateway_in_the_middle_is_never_given(tmp_path: Path) -> None:
+    network = TINY.replace(gateway="10.9.0.4")
+    got = [leases.claim_address(str(tmp_path), network, f"c{n}", everybody) for n in range(5)]
+    assert got == ["10.9.0.5", "10.9.0.6", "10.9.0.1", "10.9.0.2", "10.9.0.3"]
+
+
+def test_a_full_network_says_so_and_takes_over_what_is_stale(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    got = {leases.claim_address(directory, TINY, f"c{n}", everybody) for n in range(5)}
+    assert len(got) == 5
+    with pytest.raises(Conflict, match="no free address"):
+        leases.claim_address(directory, TINY, "late", everybody)
+    stale = leases.claim_address(directory, TINY, "late", lambda id: id != "c3")
+    assert leases.owner_of(f"{directory}/{stale}") == "late"
+    assert stale == "10.9.0.5"
+
+
+def test_a_wanted_address(tmp_path: Path) -> None:
+    directory, names = str(tmp_path / "leases"), tmp_path / "names"
+    names.mkdir()
+    os.symlink("c1", names / "db")
+    assert leases.claim_address(directory, NETWORK, "c1", everybody, "10.9.7.7") == "10.9.7.7"
+    with pytest.raises(Conflict, match="container db has it"):
+        leases.claim_address(directory, NETWORK, "c2", everybody, "10.9.7.7", str(names))
+    assert leases.claim_address(directory, NETWORK, "c2", nobody, "10.9.7.7") == "10.9.7.7"
+    for bad in ("10.8.0.2", "10.9.0.1", "10.9.0.0", "10.9.255.255", "10.9.0", "fd00::1"):
+        with pytest.raises(InvalidInput):
+            leases.claim_address(directory, NETWORK, "c3", everybody, bad)
+
+
+def test_many_at_once_get_different_addresses(tmp_path: Path) -> None:
+    directory = str(tmp_path / "leases")
+
+    def work(index: int) -> None:
+        mine = [leases.claim_address(directory, NETWORK, f"c{index}", everybody) for _ in range(20)]
+        assert len(set(mine)) == 20
+        assert all(leases.owner_of(f"{directory}/{address}") == f"c{index}" for address in mine)
+
+    in_processes(16, work)
+    assert len(os.listdir(directory)) == 320
+    assert f"10.9.{320 // 256}.{1 + 320 % 256}" in os.listdir(directory)  # without a gap
+
+
+def test_only_one_takes_a_stale_claim_over(tmp_path: Path) -> None:
+    """Each round leaves a dead owner's claim to 16 processes. The winner leaves a file; nobody may be displaced."""
+    won = tmp_path / "won"
+    won.mkdir()
+    rounds = 60
+    for number in range(rounds):
+        os.symlink("dead", tmp_path / f"claim{number}")
+
+    def work(index: int) -> None:
+        for number in range(rounds):
+            path = f"{tmp_path}/claim{number}"
+            if leases.claim(path, f"c{index}", lambda id: id != "dead") == "":
+                os.close(os.open(won / str(number), os.O_CREAT | os.O_EXCL))  # a second winner fails here
+                assert leases.owner_of(path) == f"c{index}"
+
+    in_processes(16, work)
+    assert len(os.listdir(won)) == rounds
+
+
+def test_what_is_held_is_held_alone(tmp_path: Path) -> None:
+    """16 processes claim and release one port over and over, while dead claims are swept: the owner is always alone."""
+    path, holder = f"{tmp_path}/ports/udp-any-53", f"{tmp_path}/holder"
+
+    def work(index: int) -> None:
+        me, held = f"c{index}", 0
+        while held < 30:
+            if leases.claim(path, me, lambda id: id != "dead"):
+                leases.release(path, "dead")
+                continue
+            os.close(os.open(holder, os.O_CREAT | os.O_EXCL))
+            assert leases.owner_of(path) == me
+            os.unlink(holder)
+            assert leases.release(path, me)
+            held += 1
+            try:
+                os.symlink("dead", path)  # as a killed process would leave it
+            except FileExistsError:
+                pass
+
+    in_processes(16, work)
+
+
+def test_the_owner_of_a_port_is_found_on_any_address(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    leases.claim(f"{directory}/{leases.port_name('tcp', '', 8080)}", "one", everybody)
+    leases.claim(f"{directory}/{leases.port_name('udp', '127.0.0.1', 53)}", "two", everybody)
+    assert sorted(os.listdir(directory)) == ["tcp-any-8080", "udp-127.0.0.1-53"]
+    assert leases.port_owner(directory, "tcp", 8080) == "one"
+    assert leases.port_owner(directory, "tcp", 80) == ""
+    assert leases.port_owner(directory, "udp", 53) == "two"
+    assert leases.port_owner(directory, "udp", 53, besides="two") == ""
+
+
+def test_a_lock_is_let_go_when_a_child_has_it_open_too(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    start, go = os.pipe()
+    with leases.Lock(path):
+        pid = os.fork()
+        if pid == 0:
+            os.close(go)
+            os.read(start, 1)
+            os._exit(0)
+    with leases.Lock(path):
+        pass
+    os.close(go)
+    os.close(start)
+    os.waitpid(pid, 0)
