@@ -16,6 +16,7 @@ from ..errors import Conflict, InvalidInput, NotRunning
 from ..kernel import abi
 from ..plan.execute import Execution
 from ..plan.step import World
+from ..runtime.process import NULL, STREAMS
 from . import planner
 
 TYPE_CHECKING = False
@@ -202,6 +203,8 @@ def run_exec(
         raise Conflict(f"container {spec.name} is paused", "", f"continue it first: unpause {spec.name}")
     if state.status != "running":
         raise NotRunning(f"container {spec.name} is not running", "", f"start it first: start {spec.name}")
+    direct = inherit and not detach and not tty and all(_harmless(fd) for fd in range(3))
+    null = _null_streams(stdin, detach=detach, direct=direct)
     plan = planner.plan_exec(
         spec,
         life.facts(),
@@ -215,24 +218,21 @@ def run_exec(
         tty=tty,
         privileged=privileged,
         paths=life.paths,
+        null=null,
     )
     world = World(life.kernel)
     inner: dict[str, int] = {}
     outputs: dict[int, str] = {}
     into = -1
     if not tty:
-        if inherit and not detach and all(_harmless(fd) for fd in range(3)):
-            inner = {"stdin": os.dup(0) if stdin else _null(), "stdout": os.dup(1), "stderr": os.dup(2)}
-        elif detach:
-            inner = {name: _null() for name in ("stdin", "stdout", "stderr")}
-        else:
+        if direct:
+            inner = {name: os.dup(fd) for fd, name in enumerate(STREAMS) if name not in null}
+        elif not detach:
             out, inner["stdout"] = os.pipe()
             err, inner["stderr"] = os.pipe()
             outputs = {out: "o", err: "r"}
             if stdin:
                 inner["stdin"], into = os.pipe()
-            else:
-                inner["stdin"] = _null()
         world.slots.update(inner)
     execution = Execution(plan, world)
     try:
@@ -269,14 +269,24 @@ def _environment(base: tuple[str, ...], more: Sequence[str], tty: bool) -> tuple
     return tuple(f"{name}={value}" for name, value in env.items())
 
 
-def _null() -> int:
-    return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+def _null_streams(stdin: bool, *, detach: bool, direct: bool) -> tuple[str, ...]:
+    """The streams that are connected to the container's own /dev/null, never to the host's."""
+    if detach:
+        return STREAMS
+    unused = set() if stdin else {"stdin"}
+    if direct:
+        unused |= {name for fd, name in enumerate(STREAMS) if _is_null(os.fstat(fd))}
+    return tuple(name for name in STREAMS if name in unused)
+
+
+def _is_null(found: os.stat_result) -> bool:
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == NULL
 
 
 def _harmless(fd: int) -> bool:
-    """Whether a stream of ours may be open inside: a pipe, or the null device."""
+    """Whether a stream of ours is a pipe, which may be open inside, or the null device, which has a twin inside."""
     try:
         found = os.fstat(fd)
     except OSError:
         return False
-    return stat.S_ISFIFO(found.st_mode) or (stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3))
+    return stat.S_ISFIFO(found.st_mode) or _is_null(found)

@@ -112,14 +112,13 @@ def _close_slots(world: World) -> None:
 
 
 def _pipes(spec: Spec) -> tuple[dict[str, int], dict[str, int]]:
-    """(the container's ends, ours) of its standard streams; with a terminal there are none."""
+    """(the container's ends, ours) of its standard streams; with a terminal there are none. Standard input is one only
+    where it is kept open; else the container's own /dev/null is."""
     if spec.tty:
         return {}, {}
     inner, outer = {}, {}
     if spec.open_stdin:
         inner["stdin"], outer["stdin"] = os.pipe()
-    else:
-        inner["stdin"] = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     for name in ("stdout", "stderr"):
         outer[name], inner[name] = os.pipe()
     return inner, outer

@@ -50,6 +50,7 @@ from ..runtime.confine import (
 from ..runtime.identity import LookUpUser, SetIds, SetLimits, SetOomScore
 from ..runtime.namespaces import Clone, EnterNamespaces, JoinSessionKeyring, OpenProcess, SetHostname, SetSysctls
 from ..runtime.process import (
+    STREAMS,
     CloseFiles,
     ConnectStreams,
     ConnectTerminal,
@@ -273,14 +274,15 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
         inside.append(SetLimits(tuple((limit.name, limit.soft, limit.hard) for limit in spec.ulimits)))
     if spec.oom_score_adj:
         inside.append(SetOomScore(spec.oom_score_adj))
-    inside.append(ConnectTerminal() if spec.tty else ConnectStreams())
+    null = () if spec.open_stdin else ("stdin",)
+    inside.append(ConnectTerminal() if spec.tty else ConnectStreams(null))
     inside.append(OwnStreams())
     inside += _security(keep, facts.last_cap, confined, words, spec.id)
     inside.append(DieWithKeeper())
     if spec.init:
         inside.append(StartReaper())
     inside += [CloseFiles(), Exec(spec.args, spec.env)]
-    given = ("wire",) if spec.tty else ("wire", "stdin", "stdout", "stderr")
+    given = ("wire",) if spec.tty else ("wire", *(name for name in STREAMS if name not in null))
     return Plan((*host, *inside), given).validate()
 
 
@@ -352,8 +354,12 @@ def plan_exec(
     tty: bool,
     privileged: bool,
     paths: Paths,
+    null: tuple[str, ...] = (),
 ) -> Plan:
-    """The steps that run one more command in a running container: join its namespaces, be confined as it is."""
+    """The steps that run one more command in a running container: join its namespaces, be confined as it is.
+
+    null: the standard streams that are connected to nothing.
+    """
     from ..runtime.joining import OpenContainerRoot, OpenContainerTerminal
 
     words = security_words(spec)
@@ -378,8 +384,8 @@ def plan_exec(
     if groups1:
         inside.append(JoinCgroup1(groups1))
     inside += [EnterNamespaces(tuple(namespaces)), EnterWorkDir(cwd or spec.cwd)]
-    inside.append(ConnectTerminal() if tty else ConnectStreams())
+    inside.append(ConnectTerminal() if tty else ConnectStreams(null))
     inside += _security(keep, facts.last_cap, confined, words, spec.id)
     inside += [CloseFiles(), Exec(args, env)]
-    given = ("wire",) if tty else ("wire", "stdin", "stdout", "stderr")
+    given = ("wire",) if tty else ("wire", *(name for name in STREAMS if name not in null))
     return Plan((*host, *inside), given).validate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 
 from ..errors import CommandNotExecutable, CommandNotFound, NanoError, NotFound
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from ..kernel.calls import Kernel
 
 SIGKILL = 9
+STREAMS = ("stdin", "stdout", "stderr")
+NULL = os.makedev(1, 3)
 
 
 class HideFromContainer(Step):
@@ -46,20 +49,38 @@ class NewSession(Step):
 
 
 class ConnectStreams(Step):
-    """The standard streams: pipes to the keeper, which logs them and passes them to who is attached."""
+    """The standard streams: pipes to the keeper, which logs them and passes them to who is attached.
+
+    null: those that are connected to nothing, which is the container's own /dev/null. The host's must not be open
+    inside: root inside could change its owner and mode through /proc/self/fd.
+    """
+
+    null: tuple[str, ...] = ()
 
     def reads(self) -> tuple[str, ...]:
-        return ("stdin", "stdout", "stderr")
+        return tuple(name for name in STREAMS if name not in self.null)
 
     def do(self, world: World) -> None:
-        for number, name in enumerate(("stdin", "stdout", "stderr")):
-            world.kernel.dup2(world[name], number)
+        null = _open_null(world.kernel) if self.null else -1
+        for number, name in enumerate(STREAMS):
+            world.kernel.dup2(null if name in self.null else world[name], number)
+        if self.null:
+            world.kernel.close(null)
 
     def explain(self) -> str:
-        return "Connect standard input, output and errors to the keeper's pipes: dup2(2), pipe(7)."
+        but = f"; {', '.join(self.null)} to the container's own /dev/null (null(4))" if self.null else ""
+        return f"Connect standard input, output and errors to the keeper's pipes: dup2(2), pipe(7){but}."
 
     def shell(self) -> str:
         return "# the script's own standard streams are used"
+
+
+def _open_null(kernel: Kernel) -> int:
+    """The container's /dev/null, after the root has changed. What an image or a mount put in its place is refused."""
+    fd = kernel.open("/dev/null", os.O_RDWR | os.O_NOCTTY)
+    if kernel.stat(fd).st_rdev != NULL:
+        raise NanoError("cannot connect the standard streams", "/dev/null inside the container is not the null device")
+    return fd
 
 
 class ConnectTerminal(Step):
@@ -90,7 +111,8 @@ class OwnStreams(Step):
     def do(self, world: World) -> None:
         for number in range(3):
             try:
-                if world.kernel.stat(number).st_uid != world["uid"]:
+                found = world.kernel.stat(number)
+                if found.st_uid != world["uid"] and found.st_rdev != NULL:  # everybody may open the null device
                     world.kernel.chown(number, world["uid"], -1)
             except OSError:
                 pass  # a stream of the caller's on a read-only or foreign file system stays as it is, as in runc
