@@ -3,8 +3,8 @@
     {"log":"text\\n","stream":"stdout","time":"2006-01-02T15:04:05.000000000Z"}
 
 One such line for each line of output. A line of 16 KiB and more is cut into pieces that lack the "\\n", and so does
-what a stream ends with when that is not a line's end. What is not UTF-8 becomes U+FFFD, one for each byte. The file
-log.json is renamed to log.json.1, log.json.2 and so on before it would exceed max-size; max-file counts them all.
+what a stream ends with when that is not a line's end. What is not UTF-8 becomes U+FFFD. The file log.json
+is renamed to log.json.1, log.json.2 and so on before it would exceed max-size; max-file counts them all.
 
 A full disk must not stop a container: what cannot be written is dropped and counted, and when there is space again the
 log itself says so, in a line of stream stderr: "[nanocontainer: 12 log lines lost: No space left on device]".
@@ -14,30 +14,22 @@ Writing is done in batches: a block of output is escaped as a whole, cut at its 
 
 from __future__ import annotations
 
-import codecs  # loaded by every interpreter at its start
 import os
 import time
 
 from ..clock import SECOND, rfc3339, rfc3339_seconds
 from ..errors import InvalidInput, NanoError
+from ..lean import dumps
 
 FILE = "log.json"
 MAX_SIZE, MAX_FILE = 10 << 20, 3
 
 _PIECE = 16384  # docker's: most bytes of a line that are written as one
+_TEXT = 4  # most kinds of control characters that text has: tab, carriage return, escape...
 _BATCH = 1024  # most lines that are formatted at once: bounds the memory for blocks of empty lines
 _ESCAPES = {ord("\b"): "\\b", ord("\t"): "\\t", ord("\f"): "\\f", ord("\r"): "\\r"}
 _HARMLESS = bytes(range(0x20, 0x100)) + b"\n"
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
-
-def _replace_bytes(error: UnicodeError) -> tuple[str, int]:
-    """As Go's encoder: one U+FFFD for each byte (Python's "replace" makes one of a torn character)."""
-    assert isinstance(error, UnicodeDecodeError)
-    return "\ufffd" * (error.end - error.start), error.end
-
-
-codecs.register_error("nanocontainer-bytes", _replace_bytes)
 
 
 def log_options(driver: str, options: dict[str, str]) -> tuple[int, int]:
@@ -120,7 +112,7 @@ class JsonLog:
         """The stream has ended: write what it left without a line end."""
         if rest := self._rest[stream]:
             self._rest[stream] = b""
-            self._put(_format([_escape(rest)], stream, ""))
+            self._put(_format(_escape(rest), stream, ""))
 
     def close(self) -> None:
         """End both streams and close the file."""
@@ -134,7 +126,7 @@ class JsonLog:
         self._fd = -1
 
     def _lines(self, stream: str, data: bytes) -> None:
-        lines = _escape(data[:-1]).split("\n")
+        lines = _escape(data[:-1])
         for start in range(0, len(lines), _BATCH):
             self._put(_format(lines[start : start + _BATCH], stream, "\\n"))
 
@@ -149,7 +141,7 @@ class JsonLog:
                 break
             if byte < 0x80:
                 break
-        self._put(_format([_escape(data[:size])], stream, ""))
+        self._put(_format(_escape(data[:size]), stream, ""))
         return size
 
     def _put(self, lines: list[str]) -> None:
@@ -173,7 +165,7 @@ class JsonLog:
         lost = self.lost
         if lost:
             note = f"[nanocontainer: {lost} log line{'s' * (lost != 1)} lost: {self._why}]"
-            data = _format([_escape(note.encode())], "stderr", "\\n")[0].encode("latin-1") + data
+            data = _format(_escape(note.encode()), "stderr", "\\n")[0].encode("latin-1") + data
         if self._torn:
             data = b"\n" + data
         try:
@@ -222,21 +214,24 @@ class JsonLog:
         self._fd, self._size, self._torn = fd, 0, False
 
 
-def _escape(data: bytes) -> str:
-    """The inside of a JSON string, its UTF-8 bytes seen as Latin-1; "\\n" is left as it is.
+def _escape(data: bytes) -> list[str]:
+    """The lines in data as the insides of JSON strings, their UTF-8 bytes seen as Latin-1.
 
     JSON escapes bytes below 0x20, the quote and the backslash, and none of these is ever part of a longer character:
     so valid UTF-8 passes through untouched, and text is decoded only to learn whether it is valid.
     """
+    controls = set(data.translate(None, _HARMLESS))
+    if len(controls) > _TEXT:  # no text: one pass with a JSON encoder is cheaper then, and what it makes is ASCII
+        return [dumps(line)[1:-1] for line in data.decode("utf-8", "replace").split("\n")]
     if not data.isascii():
         try:
             data.decode()
         except UnicodeDecodeError:
-            data = data.decode("utf-8", "nanocontainer-bytes").encode()
+            data = data.decode("utf-8", "replace").encode()
     text = data.decode("latin-1").replace("\\", "\\\\").replace('"', '\\"')
-    for code in set(data.translate(None, _HARMLESS)):
+    for code in controls:
         text = text.replace(chr(code), _ESCAPES.get(code) or f"\\u{code:04x}")
-    return text
+    return text.split("\n")
 
 
 def _format(lines: list[str], stream: str, ending: str) -> list[str]:

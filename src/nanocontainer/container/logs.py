@@ -39,7 +39,7 @@ class LogLine:
     @property
     def data(self) -> bytes:
         """The text as UTF-8."""
-        return self.text.encode("utf-8", "replace")
+        return self.text.encode()
 
     def __repr__(self) -> str:
         return f"LogLine({self.time!r}, {self.stream!r}, {self.text!r})"
@@ -100,7 +100,12 @@ def _parse(line: str) -> LogLine:
     when = value["time"]
     if len(when) != 30 or when[-1] != "Z":
         when = rfc3339(parse_time(when, 0))
-    return LogLine(when, "" + value["stream"], "" + value["log"])
+    text: str = value["log"]
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # "\\ud800": half a surrogate pair, which is no character and cannot be written anywhere
+        text = "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in text)
+    return LogLine(when, "" + value["stream"], text)
 
 
 def _blocks(directory: str, tail: int, follow: bool, alive: Callable[[], bool]) -> Iterator[bytes]:
