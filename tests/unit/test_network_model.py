@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from nanocontainer.errors import Corrupt, InvalidInput, NotFound
+from nanocontainer.errors import Corrupt, InvalidInput, NanoError, NotFound, NotPermitted
 from nanocontainer.kernel.netlink import Address, Link, Route
 from nanocontainer.network.model import Network, NetworkStore, lock_path, table_name
 from nanocontainer.paths import STATE, Paths
@@ -44,6 +45,24 @@ def test_for_an_explanation_nothing_is_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a directory that is closed to us")
+def test_who_may_not_read_gets_an_explanation_and_no_container(tmp_path: Path) -> None:
+    store(tmp_path).find("bridge")
+    tmp_path.chmod(0o700)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.setresuid(65534, 65534, 65534)
+            assert store(tmp_path).find("bridge", save=False).name == "bridge"
+            with pytest.raises(NotPermitted, match=r"network\.json"):
+                store(tmp_path).find("bridge")
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
 def test_the_standard_directory_has_names_without_a_mark() -> None:
     assert table_name(Paths()) == "nanocontainer"
     assert Paths().state == STATE
@@ -57,11 +76,14 @@ def test_a_subnet_is_chosen_beside_what_the_host_has(tmp_path: Path) -> None:
     taken = (
         store(tmp_path, addresses=(Address(2, network, int(prefix)),)),
         store(tmp_path, routes=(Route(network, 24, index=2),)),
-        store(tmp_path, routes=(Route("172.16.0.0", 12), Route("10.0.0.0", 8), Route("192.168.0.0", 17))),
     )
     for networks in taken:
         assert networks.find("bridge", save=False).subnet != usual
-    assert taken[2].find("bridge", save=False).subnet.startswith("192.168.")
+    most = store(tmp_path, routes=(Route("172.16.0.0", 12), Route("10.0.0.0", 8), Route("192.168.0.0", 17)))
+    assert most.find("bridge", save=False).subnet.startswith("192.168.")
+    every = store(tmp_path, routes=(Route("172.16.0.0", 12), Route("10.0.0.0", 8), Route("192.168.0.0", 16)))
+    with pytest.raises(NanoError, match="all private ranges"):
+        every.find("bridge", save=False)
 
 
 def test_a_default_route_takes_nothing_and_lends_its_mtu(tmp_path: Path) -> None:

@@ -171,6 +171,7 @@ class EnsureBridge(Step):
 
         kernel.setsid()
         kernel.chdir("/")
+        kernel.set_name("nanoc:linger")
         if fd:
             kernel.close_range(0, fd - 1, 0)
         kernel.close_range(fd + 1, 0xFFFFFFFF, 0)
@@ -216,8 +217,8 @@ class HoldAddress(Step):
 class ConnectVeth(Step):
     """A cable: one end is the container's eth0, the other is plugged into the bridge.
 
-    hairpin: frames may leave by the port they came in by. A container that calls a port it has published itself needs it
-    where bridged packets pass the firewall too (br_netfilter): there the bridge, not the host, turns them round.
+    hairpin: frames may leave by the port they came in by. A container that calls a port it has published itself needs
+    it where bridged packets pass the firewall too (br_netfilter): there the bridge, not the host, turns them round.
     """
 
     side: ClassVar[Side] = "host"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..errors import Corrupt, InvalidInput, NanoError, NotFound
+from ..errors import Corrupt, InvalidInput, NanoError, NotFound, NotPermitted
 from ..kernel.calls import Kernel
 from ..lean import dumps, loads
 from ..paths import Paths, check_name, make_dirs, new_id, read_file, write_file
@@ -58,7 +58,12 @@ class NetworkStore:
         The default network is made if it is not there; without save it is only described (for --explain, without root).
         """
         check_name(name, "network name")
-        network = self._read(name)
+        try:
+            network = self._read(name)
+        except NotPermitted:
+            if save:
+                raise
+            network = None
         if network:
             return network
         if name != DEFAULT:
@@ -90,7 +95,7 @@ class NetworkStore:
     def _names(self) -> list[str]:
         try:
             return sorted(name for name in os.listdir(self.paths.networks) if not name.startswith("."))
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return []
 
     def _read(self, name: str) -> Network | None:
@@ -105,6 +110,8 @@ class NetworkStore:
         except (ValueError, TypeError, AttributeError, KeyError, InvalidInput) as error:
             hint = f"restore it, or remove {self.directory(name)} when no container uses the network"
             raise Corrupt(f"broken file {path}", str(error), hint) from None
+        except PermissionError as error:
+            raise NotPermitted(f"cannot read {path}", error.strerror or "", "run as root (sudo)") from None
         except OSError as error:
             raise NanoError(f"cannot read {path}", error.strerror or str(error)) from None
 
