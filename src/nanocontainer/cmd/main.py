@@ -16,6 +16,7 @@ import gc
 import os
 import sys
 
+from .. import bundle
 from ..errors import CommandNotExecutable, CommandNotFound, NanoError
 from . import flags, verbs
 from .output import err, out
@@ -66,6 +67,7 @@ def entry() -> NoReturn:
                 stream.flush()
             except OSError:
                 pass
+    bundle.complete()
     os._exit(code)
 
 

@@ -75,7 +75,7 @@ def _keep(
     emit(life.paths, "container", "start", spec.id, image=spec.image, name=spec.name)
     report.say({"id": spec.id, "name": spec.name})
     report.close()
-    _close_slots(world)
+    _close_slots(world, *_CLOSED)
     pidfd = world["pidfd"]
     master = world.slots.get("master", -1)
     streams = Streams(
@@ -96,18 +96,19 @@ def _keep(
     code = code if code >= 0 else 128 - code
     if log:
         log.close()
+    _close_slots(world, "port ")  # before their claims are released: the next one must be able to bind them
     life.ended(spec, state, code)
     streams.finish(code)
 
 
 # Files of the start that the container has by now. The terminal's master, the pidfd and reserved ports stay open.
-_CLOSED = ("rootfs", "netns", "devpts", "cgroup", "terminal", "target")
+_CLOSED = ("rootfs", "netns", "devpts", "cgroup", "terminal", "target", "procs:")
 
 
-def _close_slots(world: World) -> None:
-    """Close what was opened for the start and is inside the container by now."""
+def _close_slots(world: World, *beginnings: str) -> None:
+    """Close the open files in the slots whose names begin so."""
     for slot, value in world.slots.items():
-        if slot in _CLOSED or slot.startswith("procs:"):
+        if slot.startswith(beginnings):
             os.close(value)
 
 
