@@ -98,7 +98,7 @@ def _entry(entry: dict[str, Any], key: str, file: str) -> Credentials | None:
     try:
         user, secret = entry.get("username"), entry.get("password")
         if entry.get("auth"):
-            user, _, secret = base64.b64decode(entry["auth"]).decode().partition(":")
+            user, _, secret = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
         if not user:
             return None
         return Credentials(str(user), str(secret or "").rstrip("\0"))

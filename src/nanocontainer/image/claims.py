@@ -50,7 +50,7 @@ def obtain(place: str, make: Callable[[str], int]) -> tuple[int, bool]:
                 _make(place, make)
                 made = True
         finally:
-            os.close(fd)
+            release(place, fd)
 
 
 def seize(place: str) -> int | None:
@@ -114,7 +114,7 @@ def _make(place: str, make: Callable[[str], int]) -> None:
     delete_tree(temporary)
     try:
         os.mkdir(temporary, 0o755)
-        os.chmod(temporary, 0o755)  # noqa: S103  (the root of a container must be open to its users)
+        os.chmod(temporary, 0o755)
         size = make(temporary)
         write_file(f"{place}.json", lean.dumps({"size": size}))
         os.rename(temporary, place)

@@ -70,8 +70,11 @@ def install(store: ImageStore, wanted: Sequence[Wanted], report: Progresses) -> 
     try:
         work.run()
         return [store.add(one.config, names=one.names, digests=one.digests, manifest=one.manifest) for one in wanted]
-    except BaseException:
+    except BaseException as error:
         work.give_up()
+        if isinstance(error, OSError):
+            why = f"{error.strerror} ({error.filename})" if error.filename else error.strerror or str(error)
+            raise NanoError(f"cannot store images in {store.root}", why) from None
         raise
     finally:
         work.let_go()
@@ -85,22 +88,27 @@ class _Work:
         self._made: list[str] = []
         self._error: BaseException | None = None
         self._stop = threading.Event()
+        self._ended = threading.Event()
+        self._running = 0
         self._lock = threading.Lock()
 
     def run(self) -> None:
         for diff_id, blob in self._todo:
             self._report(_short(diff_id, blob), "Pulling fs layer")
         workers = [threading.Thread(target=self._worker, daemon=True) for _ in self._todo[:_AT_ONCE]]
+        self._running = len(workers)
         for worker in workers:
             worker.start()
         try:
-            for worker in workers:
-                worker.join()
+            if workers:
+                self._ended.wait()
         except BaseException:  # the user's interrupt comes to the main thread
             self._stop.set()
+            self._ended.wait()  # not Thread.join: an interrupted one takes a running thread for ended (bpo-45274)
+            raise
+        finally:
             for worker in workers:
                 worker.join()
-            raise
         if self._error is not None:
             raise self._error
 
@@ -117,6 +125,15 @@ class _Work:
             os.close(self._held.pop())
 
     def _worker(self) -> None:
+        try:
+            self._layers()
+        finally:
+            with self._lock:
+                self._running -= 1
+                if not self._running:
+                    self._ended.set()
+
+    def _layers(self) -> None:
         while not self._stop.is_set():
             with self._lock:
                 if not self._todo:

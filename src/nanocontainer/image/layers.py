@@ -280,7 +280,7 @@ class _Unpacker:
         parent = self._parent(above)
         try:
             os.mkdir(base, 0o755, dir_fd=parent)
-            os.chmod(base, 0o755, dir_fd=parent)  # noqa: S103  (whatever the umask)
+            os.chmod(base, 0o755, dir_fd=parent)
         except FileExistsError:
             there = os.stat(base, dir_fd=parent, follow_symlinks=False)
             if not _is_whiteout(there):
@@ -289,7 +289,7 @@ class _Unpacker:
                 ) from None
             os.unlink(base, dir_fd=parent)
             os.mkdir(base, 0o755, dir_fd=parent)
-            os.chmod(base, 0o755, dir_fd=parent)  # noqa: S103
+            os.chmod(base, 0o755, dir_fd=parent)
             _set_opaque(f"/proc/self/fd/{parent}/".encode() + base)
         return self._walk(path)
 

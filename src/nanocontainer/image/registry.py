@@ -47,6 +47,7 @@ class Registry:
         self._lock = threading.Lock()  # for signing in
         self._insecure = _is_insecure(self._host)
         self._base = f"{'http' if self._insecure else 'https'}://{self._host}"
+        self._untried = self._insecure  # plain http may turn out to be the wrong guess, once
         self._pools: dict[str, Any] = {}
 
     def close(self) -> None:
@@ -85,7 +86,8 @@ class Registry:
             response = self._get(f"/v2/{self._path}/blobs/{digest}", {"Range": f"bytes={done}-"} if done else {}, what)
             again = done if response.status != 206 else 0  # a server without ranges begins anew
             try:
-                promised = int(response.headers.get("Content-Length") or 0)
+                promised = response.headers.get("Content-Length", "")
+                short = promised.isdigit() and int(promised) < size - before + again
                 for chunk in response.stream(CHUNK, decode_content=False):
                     if again:
                         chunk, again = chunk[again:], max(0, again - len(chunk))
@@ -93,8 +95,8 @@ class Registry:
                             continue
                     done += len(chunk)
                     yield chunk
-                if promised and promised < size - before and not again:
-                    raise Corrupt(f"{what} is damaged", f"the registry has only {before + promised} of {size} bytes")
+                if short and done < size:
+                    raise Corrupt(f"{what} is damaged", f"the registry has only {done} of {size} bytes")
                 error: Exception = EOFError("the connection ended too early")
             except self._lib.exceptions.HTTPError as failure:
                 error = failure
@@ -143,16 +145,14 @@ class Registry:
         for attempt in range(_TRIES):
             try:
                 response = self._send("GET", self._base + path, headers)
-                if (
-                    self._insecure
-                    and self._base.startswith("http:")
-                    and response.status == 400
-                    and _wants_tls(response)
-                ):
-                    self._base = f"https://{self._host}"
-                    response = self._send("GET", self._base + path, headers)
-                return response
+                if not (self._untried and response.status == 400 and _wants_tls(response)):
+                    self._untried = False
+                    return response
+                self._base = f"https://{self._host}"
             except self._lib.exceptions.HTTPError as error:
+                if self._untried and isinstance(error, self._lib.exceptions.ProtocolError):
+                    self._base, self._untried = f"https://{self._host}", False  # it hung up on plain http
+                    continue
                 if attempt == _TRIES - 1 or self._is_final(error):
                     raise self._unreachable(error) from None
                 time.sleep(_PAUSE * 2**attempt)
@@ -190,7 +190,7 @@ class Registry:
         key = f"{proxy} {unverified}"
         with self._lock:
             if key not in self._pools:
-                timeout = self._lib.Timeout(connect=10.0, read=60.0)
+                timeout = self._lib.Timeout(connect=10.0, read=30.0)
                 options: dict[str, Any] = {"timeout": timeout, "maxsize": 8}
                 if unverified:
                     options["cert_reqs"] = "CERT_NONE"

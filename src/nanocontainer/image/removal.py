@@ -68,6 +68,8 @@ def sweep(store: ImageStore) -> list[str]:
             if claims.destroy(place) if unneeded else claims.scrub(place):
                 swept.append(place)
             claims.release(place, lock)
+        for image in store.list(lambda error: None):
+            store.correct(image)
         for directory in ("refs", "ids", "blobs/sha256"):
             for entry in _entries(f"{store.root}/{directory}"):
                 unneeded = directory == "blobs/sha256" and blobs is not None and entry not in blobs

@@ -4,6 +4,7 @@
     images/refs/<reference>      symlink to ../ids/<hex>.json; "/" is written "%"
     images/blobs/sha256/<hex>    configuration and manifest, byte for byte
     images/layers/<hex>          an unpacked layer by its diff id, just as overlayfs wants it (see claims.py)
+    images/empty                 the one layer of images that have none
     images/lock                  held alone while refs, ids or blobs change; never while waiting for the network
 
 `refs` is the truth about names; the names in ids/ are a copy, so that `find` is one file read, and are corrected in
@@ -70,6 +71,8 @@ class ImageStore:
         The one seam to the format of layers. A layer that is twice in an image appears once, at its upper place:
         overlayfs refuses a directory given twice, and the upper one covers the lower completely.
         """
+        if not image.layers:
+            return (f"{self.root}/empty",)  # overlayfs wants at least one
         places = [f"{self.layers}/{diff_id[7:]}" for diff_id in dict.fromkeys(reversed(image.layers))]
         for place in places:
             if not os.path.isdir(place):
@@ -132,6 +135,8 @@ class ImageStore:
         with self.locked():
             for directory in ("ids", "refs", "blobs/sha256"):
                 make_dirs(f"{self.root}/{directory}")
+            if not image.layers:
+                make_dirs(f"{self.root}/empty", 0o755)
             for data in (config, manifest):
                 if data:
                     write_file(f"{self.root}/blobs/sha256/{hashlib.sha256(data).hexdigest()}", data, durable=True)
@@ -197,6 +202,8 @@ class ImageStore:
                     pass
                 except PermissionError as error:
                     raise _denied(self.root, error) from None
+                except OSError as error:
+                    raise Corrupt(f"the name {name} is damaged", f"{error.filename}: {error.strerror}") from None
         found = [hex for hex in self._ids() if hex.startswith(digest)] if is_hex else []
         if len(found) == 1:
             return found[0], ""
@@ -264,6 +271,12 @@ class ImageStore:
             if other != hex and not names.isdisjoint(owned):
                 self._rewrite(other, set(owned) - names)
 
+    def correct(self, image: Image) -> None:
+        """Write the record again where a crash left other names in it than this image (from `list`) has."""
+        path = f"{self.root}/ids/{image.id[7:]}.json"
+        if self._read(path, image.id[7:]) != image:
+            self._write(image)
+
     def _rewrite(self, hex: str, names: set[str]) -> None:
         """Write the record of an image with these names; a broken or missing record is left as it is."""
         try:
@@ -273,6 +286,8 @@ class ImageStore:
 
 
 class _Locked:
+    """The store's lock; what the operating system refuses while it is held is told in words."""
+
     def __init__(self, root: str) -> None:
         self._root = root
 
@@ -280,11 +295,17 @@ class _Locked:
         import fcntl
 
         make_dirs(self._root)
-        self._fd = os.open(f"{self._root}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._fd = os.open(f"{self._root}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _denied(self._root, error) from None
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: object, __: object) -> None:
         os.close(self._fd)
+        if isinstance(error, OSError):
+            why = f"{error.strerror} ({error.filename})" if error.filename else error.strerror or str(error)
+            raise NanoError(f"cannot change the images in {self._root}", why) from None
 
 
 def _named(image: Image, references: Sequence[str] | set[str]) -> Image:
@@ -304,4 +325,4 @@ def _short(id: str) -> str:
 
 
 def _denied(root: str, error: OSError) -> NanoError:
-    return NotPermitted(f"cannot read the images in {root}", error.strerror or "", "run as root (sudo)")
+    return NotPermitted(f"cannot use the images in {root}", error.strerror or "", "run as root (sudo)")

@@ -153,8 +153,10 @@ class TarReader:
             header = bytes(take(BLOCK))
             if header == _ZEROS:
                 return None
+            self._check(header)
             kind, size = header[156:157], self._number(header[124:136])
-            self._check(header, size)
+            if not 0 <= size < 1 << 63:
+                raise self._broken(f"an entry of {size} bytes")
             if kind in b"LKxg":
                 if size > _SPECIAL:
                     raise self._broken(f"an extended header of {size} bytes")
@@ -227,26 +229,29 @@ class TarReader:
         except ValueError:
             raise self._broken(f"{field!r} is no number") from None
 
-    def _check(self, header: bytes, size: int) -> None:
-        wanted = self._number(header[148:156])
-        total = sum(header) - sum(header[148:156]) + 256
-        if wanted != total:
+    def _check(self, header: bytes) -> None:
+        """The sum of all bytes of the header, its own field taken as blanks."""
+        field = header[148:156]
+        total = sum(header) - sum(field) + 256
+        wanted = field.strip(b"\0 ")
+        if wanted.isdigit() and b"8" not in wanted and b"9" not in wanted:
+            if int(wanted, 8) == total:
+                return
             high = sum(byte > 127 for byte in header[:148] + header[156:])
-            if wanted != total - 256 * high:  # old writers added signed bytes
-                raise self._broken("a header with a wrong checksum: this is no tar archive, or a damaged one")
-        if not 0 <= size < 1 << 63:
-            raise self._broken(f"an entry of {size} bytes")
+            if int(wanted, 8) == total - 256 * high:  # old writers added signed bytes
+                return
+        raise self._broken("a header with a wrong checksum: this is no tar archive, or a damaged one")
 
     def _pax(self, payload: bytes, sparse_pairs: list[bytes]) -> dict[bytes, bytes]:
-        """ "LENGTH KEY=VALUE\\n" records; LENGTH counts the whole record."""
+        """Records of the form `LENGTH KEY=VALUE\\n`; LENGTH counts the whole record."""
         found: dict[bytes, bytes] = {}
         at = 0
         while at < len(payload):
-            blank = payload.find(b" ", at, at + 20)
-            digits = payload[at:blank]
-            end = at + (int(digits) if blank > 0 and digits.isdigit() else 0)
-            key, equals, value = payload[blank + 1 : end - 1].partition(b"=")
-            if end <= blank or end > len(payload) or payload[end - 1 : end] != b"\n" or not equals or not key:
+            digits, _, _ = payload[at : at + 20].partition(b" ")
+            start = at + len(digits) + 1
+            end = at + int(digits) if digits.isdigit() else 0
+            key, equals, value = payload[start : end - 1].partition(b"=")
+            if not start < end <= len(payload) or payload[end - 1 : end] != b"\n" or not equals or not key:
                 raise self._broken("a pax header of a wrong form")
             if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
                 sparse_pairs.append(value)

@@ -1,0 +1,115 @@
+"""Locks of layers: who makes a layer, who waits, and what failures leave."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from nanocontainer.image import claims
+
+
+def test_many_at_once_make_a_layer_once(tmp_path: Path) -> None:
+    place = str(tmp_path / "layer")
+    made: list[str] = []
+    results: list[tuple[int, bool]] = []
+
+    def make(directory: str) -> int:
+        made.append(directory)
+        time.sleep(0.1)
+        Path(directory, "file").touch()
+        return 3
+
+    threads = [threading.Thread(target=lambda: results.append(claims.obtain(place, make))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(made) == 1
+    assert sorted(mine for _, mine in results) == [False] * 7 + [True]
+    assert claims.layer_size(place) == 3
+    assert claims.seize(place) is None
+    for fd, _ in results:
+        os.close(fd)
+    lock = claims.seize(place)
+    assert lock is not None
+    assert claims.destroy(place)
+    claims.release(place, lock)
+    assert os.listdir(tmp_path) == []
+
+
+def test_when_the_maker_fails_the_next_one_makes_it(tmp_path: Path) -> None:
+    place = str(tmp_path / "layer")
+    started = threading.Event()
+
+    def fail(directory: str) -> int:
+        Path(directory, "half").touch()
+        started.set()
+        time.sleep(0.1)
+        raise RuntimeError
+
+    def make(directory: str) -> int:
+        assert os.listdir(directory) == []
+        return 0
+
+    def try_it() -> None:
+        with pytest.raises(RuntimeError):
+            claims.obtain(place, fail)
+
+    failing = threading.Thread(target=try_it)
+    failing.start()
+    started.wait(5)
+    fd, made = claims.obtain(place, make)
+    failing.join(5)
+    assert made
+    os.close(fd)
+    assert sorted(os.listdir(tmp_path)) == ["layer", "layer.json", "layer.lock"]
+
+
+def test_a_killed_maker_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    place = str(tmp_path / "layer")
+    pid = os.fork()
+    if pid == 0:
+        claims.obtain(place, lambda directory: os.mkdir(f"{directory}/half") or os.kill(os.getpid(), 9) or 0)  # type: ignore[func-returns-value]
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert os.path.isdir(f"{place}.tmp/half")
+    fd, made = claims.obtain(place, lambda directory: len(os.listdir(directory)))
+    os.close(fd)
+    assert made
+    assert claims.layer_size(place) == 0
+    assert not os.path.exists(f"{place}.tmp")
+
+
+def test_remove_and_pull_again_and_again(tmp_path: Path) -> None:
+    """One side makes and uses, the other deletes whenever it may: who holds a layer always finds it there."""
+    place = str(tmp_path / "layer")
+    end = time.monotonic() + 0.4
+    missing: list[int] = []
+    rounds = [0, 0]
+
+    def use() -> None:
+        while time.monotonic() < end:
+            fd, _ = claims.obtain(place, lambda directory: 0)
+            if not os.path.isdir(place):
+                missing.append(1)
+            os.close(fd)
+            rounds[0] += 1
+
+    def delete() -> None:
+        while time.monotonic() < end:
+            lock = claims.seize(place)
+            if lock is not None:
+                rounds[1] += claims.destroy(place)
+                claims.release(place, lock)
+
+    threads = [threading.Thread(target=use), threading.Thread(target=use), threading.Thread(target=delete)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert not missing
+    assert min(rounds) > 5
