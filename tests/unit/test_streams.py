@@ -473,7 +473,8 @@ def test_a_terminal(keep: Callable[..., Kept]) -> None:
 def test_the_size_of_a_terminal(keep: Callable[..., Kept]) -> None:
     script = (
         "import signal, os, time\n"
-        "signal.signal(signal.SIGWINCH, lambda *_: print(os.get_terminal_size(), flush=True))\n"
+        # os.write: a print inside a print, if the signal comes early, is an error
+        "signal.signal(signal.SIGWINCH, lambda *_: os.write(1, str(os.get_terminal_size()).encode()))\n"
         "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); print('ready', flush=True)\n"
         "while True: time.sleep(1)"
     )
