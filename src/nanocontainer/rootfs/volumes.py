@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..paths import Paths
 
 _BLOCK = 1 << 20
+_DEEPEST = 100  # directories opened at once when a tree is removed
 
 
 def ensure(paths: Paths, name: str, created: str, labels: dict[str, str] | None = None) -> tuple[str, bool]:
@@ -132,14 +133,36 @@ def _like(made: int, source: int) -> None:
     os.utime(made, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
+def finish_removals(paths: Paths) -> None:
+    """Removals of volumes that were killed half-way are finished by whoever comes next."""
+    try:
+        names = os.listdir(paths.volumes)
+    except FileNotFoundError:
+        return
+    for name in names:
+        if name.startswith(".rm-"):
+            remove_tree(f"{paths.volumes}/{name}")
+
+
 def remove_tree(path: str) -> None:
-    """Delete a directory tree by open directories: a link in it is deleted, not followed. Missing is fine."""
+    """Delete a directory tree by open directories: a link in it is deleted, not followed. Missing is fine, and several
+    may do it at once.
+
+    A container may nest directories as deep as it likes: what lies too deep for our stack and open files is moved up
+    first (rename(2) within the tree).
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+        os.unlink(path)
+        return
     try:
-        _empty(fd)
+        while _empty(fd, fd, 0):
+            pass
     finally:
         os.close(fd)
     try:
@@ -148,19 +171,29 @@ def remove_tree(path: str) -> None:
         pass
 
 
-def _empty(fd: int) -> None:
+def _empty(fd: int, top: int, depth: int) -> bool:
+    """Empty an open directory. Whether something in it was too deep, and lies in the directory `top` now."""
+    moved = False
     for name in os.listdir(fd):
         try:
-            os.unlink(name, dir_fd=fd)
-        except FileNotFoundError:
-            pass
-        except (IsADirectoryError, PermissionError):
+            try:
+                os.unlink(name, dir_fd=fd)
+                continue
+            except (IsADirectoryError, PermissionError):
+                pass
+            if depth == _DEEPEST:
+                os.rename(name, f".{os.urandom(8).hex()}", src_dir_fd=fd, dst_dir_fd=top)
+                moved = True
+                continue
             below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
             try:
-                _empty(below)
+                moved |= _empty(below, top, depth + 1)
             finally:
                 os.close(below)
             os.rmdir(name, dir_fd=fd)
+        except FileNotFoundError:
+            pass  # somebody else is removing it too
+    return moved
 
 
 def check_subpath(path: str) -> str:
@@ -168,8 +201,6 @@ def check_subpath(path: str) -> str:
     if path.startswith("/") or ".." in path.split("/"):
         raise InvalidInput(f"invalid volume subpath {path!r}", "must be relative and without '..'")
     return path
-
-
 
 
 def tree_size(path: str) -> int:
