@@ -1,8 +1,9 @@
 """keeper.lock: running means that somebody holds it.
 
 A POSIX record lock (fcntl(2)) belongs to a process: the kernel frees it when the process dies, however it dies, and
-F_GETLK names the holder. So there are no pid files, and no stale state. The price: closing any descriptor of the file
-drops the lock, so a process opens the file once and keeps it.
+F_GETLK names the holder. So there are no pid files, and no stale state. The price: threads of one process do not exclude
+each other, and closing any descriptor of the file drops the lock. So the process keeps a table of the locks that it
+holds, and leaves those files alone.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 
 from ..errors import NanoError
 from ..paths import make_dirs
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 # struct flock: l_type, l_whence, (4 bytes), l_start, l_len, l_pid, (4 bytes)
 _PROBE = fcntl.F_WRLCK.to_bytes(2, "little") + bytes(30)
+# path → pid: the locks that a thread of this process holds. A fork inherits the table and not the locks, hence the pid.
+_ours: dict[str, int] = {}
 
 
 class Lock:
@@ -33,6 +37,25 @@ class Lock:
 
     def take(self, wait: bool = False) -> bool:
         """Hold it from now on; False where somebody else does. wait: until the holder is gone."""
+        while not self._reserve():
+            if not wait:
+                return False
+            time.sleep(0.001)
+        try:
+            return self._lock(wait)
+        finally:
+            if self.fd < 0:
+                del _ours[self.path]
+
+    def _reserve(self) -> bool:
+        """Keep other threads off, in one step: setdefault is atomic."""
+        me = os.getpid()
+        if _ours.get(self.path, me) != me:
+            del _ours[self.path]  # our parent's
+        mark = _Mark(me)
+        return _ours.setdefault(self.path, mark) is mark
+
+    def _lock(self, wait: bool) -> bool:
         while True:
             try:
                 self.fd = os.open(self.path, _OPEN, 0o600)
@@ -42,13 +65,13 @@ class Lock:
             try:
                 fcntl.lockf(self.fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except OSError as error:
-                self.release()
+                self._close()
                 if error.errno in (errno.EAGAIN, errno.EACCES):
                     return False
                 raise NanoError(f"cannot lock {self.path}", error.strerror or "") from None
             if self._current():
                 return True
-            self.release()  # removed between the two calls, together with its container
+            self._close()  # removed between the two calls, together with its container
 
     def _current(self) -> bool:
         try:
@@ -58,14 +81,25 @@ class Lock:
 
     def release(self) -> None:
         if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+            self._close()
+            del _ours[self.path]
+
+    def _close(self) -> None:
+        os.close(self.fd)
+        self.fd = -1
+
+
+class _Mark(int):
+    """A pid that is told from an equal one by `is`."""
 
 
 def holder(paths: Paths, id: str) -> int:
-    """The pid of the process that holds a container's lock; 0 where nobody does. Our own lock does not count."""
+    """The pid of the process that holds a container's lock, which may be we; 0 where nobody does."""
+    path = f"{paths.live(id)}/keeper.lock"
+    if _ours.get(path) == os.getpid():
+        return os.getpid()
     try:
-        fd = os.open(f"{paths.live(id)}/keeper.lock", os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return 0
     try:

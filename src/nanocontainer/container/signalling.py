@@ -12,6 +12,8 @@ import select
 from ..errors import InvalidInput, NotRunning
 from ..lean import signals
 
+_LOOK_AGAIN = 0.25  # seconds
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +70,10 @@ def _parent(kernel: Kernel, pid: int) -> int:
 
 
 def wait_for_end(kernel: Kernel, keeper: Callable[[], int], seconds: float | None) -> bool:
-    """Wait until keeper() names nobody any more, at most so many seconds; whether that is so."""
+    """Wait until keeper() names nobody any more, at most so many seconds; whether that is so.
+
+    The holder of a lock need not be a keeper that ends with it: one who sweeps holds it too, and lives on.
+    """
     import time
 
     deadline = None if seconds is None else time.monotonic() + seconds
@@ -83,7 +88,8 @@ def wait_for_end(kernel: Kernel, keeper: Callable[[], int], seconds: float | Non
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
-            if not poll.poll(None if left is None else left * 1000):
+            patience = _LOOK_AGAIN if left is None else min(left, _LOOK_AGAIN)
+            if not poll.poll(patience * 1000) and left is not None and left <= _LOOK_AGAIN and keeper():
                 return False
         finally:
             os.close(pidfd)
