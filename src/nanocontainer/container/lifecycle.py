@@ -63,7 +63,7 @@ class Lifecycle:
     # --- whether it lives
 
     def running(self, id: str) -> bool:
-        """Whether a keeper has it; ours counts not as another's (see locks.holder)."""
+        """Whether a keeper has it, or somebody makes or removes it just now."""
         return holder(self.paths, id) != 0
 
     def kept(self, id: str) -> bool:
@@ -240,27 +240,52 @@ class Lifecycle:
         emit(self.paths, "container", "destroy", spec.id, name=spec.name)
 
     def settle(self, id: str) -> Container:
-        """The container as it is. One whose keeper is gone is swept first: taken down and said to have exited."""
+        """The container as it is. One whose keeper is gone is swept first: taken down and said to have exited.
+
+        A keeper that was killed while it started the container has left a journal, and the state from before.
+        """
         container = self.store.load(id)
-        if container.state.status in ("running", "paused") and not self.running(id):
-            lock = Lock(self.paths, id)
-            if lock.take():
-                try:
-                    container = self.store.load(id)  # another sweeper may have been faster
-                    if container.state.status in ("running", "paused"):
-                        state = self.ended(container.spec, container.state, LOST, self._why_lost(container.state))
-                        container = Container(container.spec, state)
-                        if container.spec.auto_remove:
-                            raise NotFound(f"no such container: {id[:12]}", "its keeper was lost, and it was removed")
-                finally:
-                    lock.release()
+        if not self._left_over(container) or self.running(id):
+            return container
+        lock = self._hold(id)
+        if lock is None:
+            return self.store.load(id)
+        try:
+            container = self.store.load(id)  # another sweeper may have been faster
+            spec, state = container.spec, container.state
+            if state.status in ("running", "paused"):
+                container = Container(spec, self.ended(spec, state, LOST, self._why_lost(state)))
+            elif self._left_over(container) and not self.take_down(id) and spec.auto_remove:
+                self.remove_files(spec, anonymous=True)
+            if not self.store.exists(id):
+                raise NotFound(f"no such container: {id[:12]}", "its keeper was lost, and it was removed")
+        finally:
+            lock.release()
         return container
+
+    def _left_over(self, container: Container) -> bool:
+        """Whether a keeper has had it that did not come to its end."""
+        if container.state.status in ("running", "paused"):
+            return True
+        return os.path.exists(f"{self.paths.container(container.id)}/journal")
+
+    def _hold(self, id: str) -> Lock | None:
+        """The lock of a container; None where somebody else has it, or the container is gone."""
+        lock = Lock(self.paths, id)
+        if not lock.take():
+            return None
+        if not self.store.exists(id):  # taking the lock has made its directory anew
+            volumes.remove_tree(self.paths.live(id))
+            lock.release()
+            return None
+        return lock
 
     def _why_lost(self, state: State) -> str:
         return "keeper lost" if state.boot == self.boot else "the host was restarted"
 
     def containers(self, on_broken: object = None) -> list[Container]:
-        """All of them, newest first, each settled."""
+        """All of them, newest first, each settled. What was left half made or half removed is cleared away."""
+        self._clear_halves()
         found = []
         for container in self.store.list(on_broken):  # type: ignore[arg-type]
             try:
@@ -271,40 +296,49 @@ class Lifecycle:
 
     def sweep(self) -> None:
         """What creates and removals left that were killed half-way, and what lost keepers left."""
-        self.store.finish_removals()
+        self._clear_halves()
         for id in self.store.ids():
-            if self.running(id):
-                continue
-            if os.path.exists(f"{self.paths.container(id)}/state.json"):
+            try:
+                self.settle(id)
+            except NanoError:
+                pass
+
+    def _clear_halves(self) -> None:
+        """Finish removals, take away what was not created to the end, and claims whose container never came to be."""
+        self.store.finish_removals()
+        volumes.finish_removals(self.paths)
+        claims = self.store.claims()  # before the ids: a claim is older than its container
+        for id in self.store.ids():
+            if not os.path.exists(f"{self.paths.container(id)}/state.json") and not self.running(id):
+                self._clear_half(id)
+        for id, name in claims:
+            if not self.store.exists(id) and not self.running(id):
                 try:
-                    self.settle(id)
-                except NanoError:
-                    pass
-                continue
-            lock = Lock(self.paths, id)
-            if lock.take():
-                try:
-                    if not os.path.exists(f"{self.paths.container(id)}/state.json"):
-                        self.take_down(id)
-                        self.store.remove(id, self._half_made_name(id))
-                finally:
-                    lock.release()
+                    self.store.remove(id, name)
+                except OSError:
+                    pass  # it is just being created
+
+    def _clear_half(self, id: str) -> None:
+        lock = self._hold(id)
+        if lock is None:
+            return
+        try:
+            if not os.path.exists(f"{self.paths.container(id)}/state.json") and not self.take_down(id):
+                self.store.remove(id, self._half_made_name(id))
+        finally:
+            lock.release()
 
     def _half_made_name(self, id: str) -> str:
         """The name a half-made container has claimed: its claim points at it."""
-        try:
-            claims = os.listdir(self.paths.names)
-        except OSError:
-            return ""
-        return next((name for name in claims if self.store.name_owner(name) == id), "")
+        return next((name for owner, name in self.store.claims() if owner == id), "")
 
     def remove(self, id: str, *, anonymous: bool) -> None:
         """Remove a container that is down. Conflict where it is running."""
-        lock = Lock(self.paths, id)
-        if not lock.take():
-            raise Conflict(
-                f"cannot remove container {id[:12]}", "it is running", "stop it first, or use rm -f"
-            )
+        lock = self._hold(id)
+        if lock is None:
+            if not self.store.exists(id):
+                raise NotFound(f"no such container: {id[:12]}")
+            raise Conflict(f"cannot remove container {id[:12]}", "it is running", "stop it first, or use rm -f")
         try:
             failures = self.take_down(id)
             if failures:

@@ -58,10 +58,7 @@ class ContainerStore:
         raise NotFound(f"no such container: {ref}", "", "`nanocontainer ps -a` lists all")
 
     def ids(self) -> list[str]:
-        try:
-            return [name for name in os.listdir(self.paths.containers) if is_id(name)]
-        except FileNotFoundError:
-            return []
+        return [name for name in _entries(self.paths.containers) if is_id(name)]
 
     def spec(self, id: str) -> Spec:
         """NotFound, or Corrupt naming the file."""
@@ -129,6 +126,12 @@ class ContainerStore:
         except OSError:
             return ""
 
+    def claims(self) -> tuple[tuple[str, str], ...]:
+        """(id, name) of all claimed names, and (id, "") of all directories of this boot."""
+        found = [(self.name_owner(entry), entry) for entry in _entries(self.paths.names)]
+        found += [(entry, "") for entry in _entries(f"{self.paths.run}/containers")]
+        return tuple((id, name) for id, name in found if is_id(id))
+
     def release_name(self, name: str, id: str) -> None:
         """Give a name back, if it is this id's. Renamed away first: another may claim it in between."""
         if not name:
@@ -139,12 +142,12 @@ class ContainerStore:
             os.rename(path, gone)
         except OSError:
             return
-        if os.readlink(gone) != id:  # somebody else's after all: back to its place, if that is still free
-            try:
+        try:
+            if os.readlink(gone) != id:  # somebody else's after all: back to its place, if that is still free
                 os.link(gone, path, follow_symlinks=False)
-            except OSError:
-                pass
-        os.unlink(gone)
+        except OSError:
+            pass  # taken again; or no claim at all, but something that has no business here
+        remove_tree(gone)
 
     def make(self, spec: Spec, root_like: str) -> None:
         """Write a container down: directories first, the specification last. root_like: the image's top layer, whose
@@ -181,11 +184,14 @@ class ContainerStore:
 
     def finish_removals(self) -> None:
         """Removals that were killed half-way are finished by whoever comes next."""
-        try:
-            names = os.listdir(self.paths.containers)
-        except FileNotFoundError:
-            return
-        for name in names:
+        for name in _entries(self.paths.containers):
             if name.startswith(".rm-"):
                 remove_tree(f"{self.paths.containers}/{name}")
                 remove_tree(self.paths.live(name[4:]))
+
+
+def _entries(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
