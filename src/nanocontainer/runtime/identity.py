@@ -58,7 +58,7 @@ def resolve_user(
     """(uid, gid, supplementary groups, home), by docker's rules. InvalidInput for a name that is not there."""
     wanted, _, wanted_group = user.partition(":")
     entry = None
-    if wanted and not wanted.isdigit():
+    if wanted and not _is_number(wanted):
         entry = next((row for row in passwd if row[0] == wanted), None)
         if entry is None:
             raise InvalidInput(
@@ -79,7 +79,7 @@ def resolve_user(
 
 
 def _group(name: str, group: list[list[str]]) -> int:
-    if name.isdigit():
+    if _is_number(name):
         return _number(name, "gid")
     for row in group:
         if row[0] == name:
@@ -90,9 +90,13 @@ def _group(name: str, group: list[list[str]]) -> int:
 
 
 def _number(text: str, what: str) -> int:
-    if text.isdigit() and int(text) <= HIGHEST:
+    if _is_number(text) and len(text) <= 20 and int(text) <= HIGHEST:
         return int(text)
-    raise InvalidInput(f"invalid {what} {text!r}", f"must be a number from 0 to {HIGHEST}")
+    raise InvalidInput(f"invalid {what} {text[:40]!r}", f"must be a number from 0 to {HIGHEST}")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()  # "²" is a digit, too
 
 
 class SetLimits(Step):
