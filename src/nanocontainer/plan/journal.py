@@ -40,7 +40,8 @@ class Journal:
         """Write a step down. A journal that cannot be written stops the start: nothing is left that is not named."""
         if self.fd < 0:
             self.fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        line = dumps({"boot": self.boot, "step": type(step).__name__, "data": step.as_dict()}).encode() + b"\n"
+        line = dumps({"boot": self.boot, "step": type(step).__name__, "data": step.as_dict()}).encode()
+        line = b"\n" + line + b"\n"  # the first one ends a line that somebody could not write to its end
         if os.write(self.fd, line) != len(line):
             raise OSError(28, "the disk is full")
 
@@ -51,14 +52,14 @@ class Journal:
 
 
 class Entry:
-    """A line of a journal, read back."""
+    """A line of a journal, read back. step: None where this version does not know it, or how to undo it."""
 
-    def __init__(self, boot: str, step: Step) -> None:
-        self.boot, self.step = boot, step
+    def __init__(self, boot: str, name: str, step: Step | None) -> None:
+        self.boot, self.name, self.step = boot, name, step
 
 
 def read(path: str) -> Iterator[Entry]:
-    """The journal's entries, newest first. A half-written last line (disk full, kill) is of a step that never ran."""
+    """The journal's entries, newest first. A half-written line (disk full, kill) is of a step that never ran."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -74,25 +75,34 @@ def read(path: str) -> Iterator[Entry]:
             continue
         try:
             data = loads(line.decode())
-            kind = Step.kinds[data["step"]]
-            yield Entry(data["boot"], kind.from_dict(data["data"]))
+            boot, name, fields = str(data["boot"]), str(data["step"]), data["data"]
         except (ValueError, KeyError, TypeError):
             continue
+        kind = Step.kinds.get(name)
+        try:
+            step = kind.from_dict(fields) if kind and kind.residue != "init" else None
+        except (TypeError, AttributeError):
+            step = None
+        yield Entry(boot, name, step)
 
 
 def recover(path: str, world: World, boot: str) -> list[str]:
     """Undo what the journal names, newest first, then drop the journal. What could not be undone, in words.
 
-    A journal with failures is kept: the next recover tries again.
+    A journal with failures is kept: the next recover tries again. So is one with steps of a newer version, because only
+    that knows what they left.
     """
     failures = []
     for entry in read(path):
+        if entry.step is None:
+            failures.append(f"{entry.name}: unknown to this version")
+            continue
         if entry.step.residue == "kernel" and entry.boot != boot:
             continue  # the kernel that held it is gone
         try:
             entry.step.undo(world)
         except (OSError, NanoError) as error:
-            failures.append(f"{type(entry.step).__name__}: {error}")
+            failures.append(f"{entry.name}: {error}")
     if not failures:
         try:
             os.unlink(path)
