@@ -33,8 +33,9 @@ def check(limits: Limits) -> None:
         raise InvalidInput("invalid --memory-swap", "Minimum memoryswap limit should be larger than memory limit")
     if limits.memory and limits.memory_reservation > limits.memory:
         raise InvalidInput("invalid --memory", "Minimum memory limit can not be less than memory reservation limit")
-    if limits.cpus < 0 or limits.cpus > (os.cpu_count() or 1):
-        raise InvalidInput("invalid --cpus", f"range of CPUs is from 0.01 to {os.cpu_count()}.00, as there are only that many")
+    count = os.cpu_count() or 1
+    if limits.cpus and not 0.01 <= limits.cpus <= count:
+        raise InvalidInput("invalid --cpus", f"range of CPUs is from 0.01 to {count}.00, as there are only {count}")
     if limits.cpus and (limits.cpu_quota or limits.cpu_period):
         raise InvalidInput("conflicting options", "--cpus cannot be used with --cpu-quota or --cpu-period")
     if limits.blkio_weight and not 10 <= limits.blkio_weight <= 1000:
@@ -50,7 +51,8 @@ def steps(limits: Limits, facts: Facts, parent: str, group: str) -> tuple[list[S
     path = f"{facts.cgroup2}/{parent}/{group}"
     if facts.cgroup1:
         made, groups = _hybrid(limits, facts, parent, group)
-        return [MakeCgroup(path), *made], groups
+        # Undone in the other order: the processes are killed before the version 1 groups are removed
+        return [*made, MakeCgroup(path)], groups
     wanted = _settings2(limits)
     used = tuple(dict.fromkeys(controller for controller, _, _, _ in wanted))
     for controller in used:
@@ -63,7 +65,7 @@ def steps(limits: Limits, facts: Facts, parent: str, group: str) -> tuple[list[S
 
 def _hybrid(limits: Limits, facts: Facts, parent: str, group: str) -> tuple[list[Step], tuple[str, ...]]:
     """The controllers are in version 1 hierarchies."""
-    wanted = _settings1(limits)
+    wanted = _settings1(limits, facts.swap_limit)
     made: dict[str, Step] = {}
     settings: list[Step] = []
     for controller, file, value, says in wanted:
@@ -112,8 +114,8 @@ def _settings2(limits: Limits) -> tuple[Setting, ...]:
         out.append(("cpuset", "cpuset.cpus", limits.cpuset_cpus, "which processors it runs on"))
     if limits.cpuset_mems:
         out.append(("cpuset", "cpuset.mems", limits.cpuset_mems, "which memory nodes it uses"))
-    if limits.pids:
-        out.append(("pids", "pids.max", "max" if limits.pids < 0 else str(limits.pids), "the number of processes"))
+    if limits.pids > 0:  # -1, not limited, is what a new group has
+        out.append(("pids", "pids.max", str(limits.pids), "the number of processes"))
     if limits.blkio_weight:
         weight = 1 + (limits.blkio_weight - 10) * 9999 // 990
         out.append(("io", "io.weight", f"default {weight}", "its share of disk time"))
@@ -123,12 +125,13 @@ def _settings2(limits: Limits) -> tuple[Setting, ...]:
     return tuple(out)
 
 
-def _settings1(limits: Limits) -> tuple[Setting, ...]:
+def _settings1(limits: Limits, swap: bool) -> tuple[Setting, ...]:
+    """swap: whether the kernel counts it."""
     out: list[Setting] = []
     if limits.memory:
         out.append(("memory", "memory.limit_in_bytes", str(limits.memory), "memory"))
-        both = limits.memory_swap or 2 * limits.memory
-        if limits.memory_swap:
+        both = limits.memory_swap or 2 * limits.memory  # docker's default
+        if limits.memory_swap or swap:
             out.append(("memory", "memory.memsw.limit_in_bytes", str(both), "memory and swap"))
     if limits.memory_reservation:
         out.append(("memory", "memory.soft_limit_in_bytes", str(limits.memory_reservation), "the memory that is kept for it"))
@@ -142,8 +145,8 @@ def _settings1(limits: Limits) -> tuple[Setting, ...]:
         out.append(("cpuset", "cpuset.cpus", limits.cpuset_cpus, "which processors it runs on"))
     if limits.cpuset_mems:
         out.append(("cpuset", "cpuset.mems", limits.cpuset_mems, "which memory nodes it uses"))
-    if limits.pids:
-        out.append(("pids", "pids.max", "max" if limits.pids < 0 else str(limits.pids), "the number of processes"))
+    if limits.pids > 0:  # -1, not limited, is what a new group has
+        out.append(("pids", "pids.max", str(limits.pids), "the number of processes"))
     if limits.blkio_weight:
         out.append(("blkio", "blkio.bfq.weight", str(limits.blkio_weight), "its share of disk time"))
     for rate in limits.rates:
