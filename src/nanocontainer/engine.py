@@ -62,7 +62,7 @@ class Engine:
         self.paths = Paths(state, run)
         self._life: Lifecycle | None = None
         self._zygote: Any = None
-        self._children: list[int] = []
+        self._children: set[int] = set()
 
     @property
     def life(self) -> Lifecycle:
@@ -158,7 +158,7 @@ class Engine:
         if attach:
             session, theirs = Session.pair()
         try:
-            self._spawn(spec, far, theirs, image, report, session)
+            keeper = self._spawn(spec, far, theirs, image, report, session)
         finally:
             far.close()
             if theirs:
@@ -169,21 +169,22 @@ class Engine:
             return session
         if session:
             session.close()
-        self._reap(wait=True)
+        self._reap(keeper)
         if isinstance(word, dict):
             raise NanoError.from_dict(word)
         raise NanoError(f"cannot start container {spec.id[:12]}", "its keeper was killed", "try again")
 
     def _spawn(
         self, spec: Spec, far: Wire, theirs: Any, image: Image | None, report: Wire, session: Session | None
-    ) -> None:
+    ) -> int:
+        """The pid of the keeper, if it is a child of ours; 0 for one of the zygote's."""
         from .container.zygote import Zygote, has_threads
 
         if has_threads():
             if self._zygote is None:
                 self._zygote = Zygote(self.paths)
             self._zygote.keep(spec, far.fileno(), theirs.fileno() if theirs else -1, image)
-            return
+            return 0
         from .container.keeper import run_keeper  # before the fork: the keeper shares what we have loaded
 
         pid = os.fork()
@@ -192,18 +193,18 @@ class Engine:
             if session:
                 session.close()
             run_keeper(self.life, Lock(self.paths, spec.id), spec, far, theirs, image=image)
-        self._children.append(pid)
+        self._children.add(pid)
+        return pid
 
-    def _reap(self, wait: bool = False) -> None:
-        """Keepers that we forked and that have ended are nobody else's to reap. wait: for the last one."""
+    def _reap(self, awaited: int = 0) -> None:
+        """Keepers that we forked and that have ended are nobody else's to reap. awaited: one that is about to end."""
         for pid in list(self._children):
-            last = wait and pid == self._children[-1]
             try:
-                done, _ = os.waitpid(pid, 0 if last else os.WNOHANG)
+                done, _ = os.waitpid(pid, 0 if pid == awaited else os.WNOHANG)
             except ChildProcessError:
                 done = pid
             if done:
-                self._children.remove(pid)
+                self._children.discard(pid)
 
     def _image_for(self, spec: Spec, pull: str, platform: str, on_progress: OnProgress) -> Image:
         if pull == "always":
