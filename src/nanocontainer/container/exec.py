@@ -239,7 +239,8 @@ def run_exec(
         execution.run()
     except BaseException:
         execution.close()
-        for fd in {*outputs, into} - {-1}:
+        ours = (world.slots.get(slot, -1) for slot in ("pidfd", "master"))
+        for fd in {*outputs, into, *ours} - {-1}:
             os.close(fd)
         raise
     finally:

@@ -127,8 +127,7 @@ def resolve(spec: Spec, image: Image, *, id: str, name: str, created: str) -> Sp
     cwd = spec.cwd or config.cwd or "/"
     if not cwd.startswith("/"):
         raise InvalidInput(f"invalid working directory {cwd!r}", "it must be an absolute path")
-    check(spec)
-    return spec.replace(
+    done = spec.replace(
         id=id,
         name=name,
         created=created,
@@ -143,6 +142,8 @@ def resolve(spec: Spec, image: Image, *, id: str, name: str, created: str) -> Sp
         exposed=tuple(dict.fromkeys((*config.exposed, *spec.exposed))),
         stop_signal=spec.stop_signal or config.stop_signal,
     )
+    check(done)
+    return done
 
 
 def _environment(spec: Spec, image: tuple[str, ...], hostname: str) -> tuple[str, ...]:
@@ -172,6 +173,9 @@ def check(spec: Spec) -> None:
         if target in targets:
             raise InvalidInput(f"duplicate mount point: {target}")
         targets.add(target)
+    texts = (*spec.args, *spec.command, *(spec.entrypoint or ()), *spec.env, spec.cwd, spec.user, spec.hostname)
+    if any("\0" in text for text in texts):
+        raise InvalidInput("a zero byte in the command, environment, directory, user or host name", "no program can get it")
     host_net = spec.network == "host"
     for name in spec.sysctls:
         if name.startswith("net."):
@@ -270,10 +274,7 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
     if spec.read_only:
         inside.append(ProtectRootfs())
     inside += [PivotRoot(), EnterWorkDir(spec.cwd)]
-    if spec.ulimits:
-        inside.append(SetLimits(tuple((limit.name, limit.soft, limit.hard) for limit in spec.ulimits)))
-    if spec.oom_score_adj:
-        inside.append(SetOomScore(spec.oom_score_adj))
+    inside += _process_limits(spec)
     null = () if spec.open_stdin else ("stdin",)
     inside.append(ConnectTerminal() if spec.tty else ConnectStreams(null))
     inside.append(OwnStreams())
@@ -284,6 +285,15 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
     inside += [CloseFiles(), Exec(spec.args, spec.env)]
     given = ("wire",) if spec.tty else ("wire", *(name for name in STREAMS if name not in null))
     return Plan((*host, *inside), given).validate()
+
+
+def _process_limits(spec: Spec) -> list[Step]:
+    steps: list[Step] = []
+    if spec.ulimits:
+        steps.append(SetLimits(tuple((limit.name, limit.soft, limit.hard) for limit in spec.ulimits)))
+    if spec.oom_score_adj:
+        steps.append(SetOomScore(spec.oom_score_adj))
+    return steps
 
 
 def _security(keep: int, last: int, confined: bool, words: dict[str, str], name: str) -> list[Step]:
@@ -320,12 +330,13 @@ def _kernel_mounts(spec: Spec, own_net: bool) -> list[Step]:
 
 def _mounts(spec: Spec, inputs: Inputs, directory: str) -> list[Step]:
     """The container's own files in /etc and the user's mounts, shallow targets first so that none hides another."""
-    targets = {mount.target.rstrip("/") for mount in spec.mounts}
-    steps: list[Step] = [
-        MountBind(f"{directory}/{name}", f"/etc/{name}") for name in inputs.files if f"/etc/{name}" not in targets
-    ]
-    pairs = sorted(zip(spec.mounts, inputs.sources, strict=True), key=lambda pair: pair[0].target.count("/"))
-    return steps + [_mount(mount, source) for mount, source in pairs]
+    wanted = {
+        mount.target.rstrip("/"): _mount(mount, source)
+        for mount, source in zip(spec.mounts, inputs.sources, strict=True)
+    }
+    own = {f"/etc/{name}": MountBind(f"{directory}/{name}", f"/etc/{name}") for name in inputs.files}
+    steps = {**own, **wanted}
+    return [steps[target] for target in sorted(steps, key=lambda target: target.count("/"))]
 
 
 def _mount(mount: Mount, source: Source) -> Step:
@@ -384,7 +395,9 @@ def plan_exec(
     if groups1:
         inside.append(JoinCgroup1(groups1))
     inside += [EnterNamespaces(tuple(namespaces)), EnterWorkDir(cwd or spec.cwd)]
+    inside += _process_limits(spec)
     inside.append(ConnectTerminal() if tty else ConnectStreams(null))
+    inside.append(OwnStreams())
     inside += _security(keep, facts.last_cap, confined, words, spec.id)
     inside += [CloseFiles(), Exec(args, env)]
     given = ("wire",) if tty else ("wire", *(name for name in STREAMS if name not in null))
