@@ -66,7 +66,7 @@ def _keep(
         listener = listen(f"{life.paths.live(spec.id)}/attach.sock")
         world, started = life.bring_up(spec, inner)
     except BaseException as error:
-        _not_started(life, spec, state, error, created=image is not None)
+        _not_started(life, spec, state, error)
         raise
     for fd in inner.values():
         os.close(fd)
@@ -125,9 +125,10 @@ def _pipes(spec: Spec) -> tuple[dict[str, int], dict[str, int]]:
     return inner, outer
 
 
-def _not_started(life: Lifecycle, spec: Spec, state: State, error: BaseException, *, created: bool) -> None:
+def _not_started(life: Lifecycle, spec: Spec, state: State, error: BaseException) -> None:
     """As docker: a container that could not be started stays, with the reason, unless it was to be removed."""
-    if created and spec.auto_remove:
+    left_over = os.path.exists(f"{life.paths.container(spec.id)}/journal")  # could not be taken back: it must be known
+    if spec.auto_remove and not left_over:
         life.remove_files(spec, anonymous=True)
         return
     code = 127 if isinstance(error, CommandNotFound) else 126 if isinstance(error, CommandNotExecutable) else 128
