@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -118,7 +119,8 @@ def keep(tmp_path: Path) -> Iterator[Callable[..., Kept]]:
     yield start
     for kept in made:
         if kept.thread.is_alive():
-            os.killpg(kept.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                os.killpg(kept.process.pid, signal.SIGKILL)
         for session in kept.sessions:
             session.close()
         kept.join()
