@@ -65,10 +65,12 @@ def test_several_streams_one_after_another(packer: str, libraries: str) -> None:
 
 @pytest.mark.parametrize("packer", ["gzip", "bzip2", "xz", "zstd"])
 def test_truncated_and_damaged(packer: str, libraries: str) -> None:
-    packed = PACKERS[packer](PLAIN[:1_200_000])
+    plain = PLAIN[:1_200_000]
+    digest = "sha256:" + hashlib.sha256(plain).hexdigest()
+    packed = PACKERS[packer](plain)
     for broken in (packed[:-9], packed[: len(packed) // 2], packed[:20], packed[:-3000] + b"x" * 3000):
         with pytest.raises(Corrupt) as told:
-            for _ in streams.decompressed(chunks(broken), "layer 1"):
+            for _ in streams.digested(streams.decompressed(chunks(broken), "layer 1"), digest, "layer 1"):
                 pass
         assert "layer 1" in told.value.what
 

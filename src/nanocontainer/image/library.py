@@ -10,12 +10,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import threading
 
 from ..errors import NanoError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
+
+_lock = threading.Lock()
+_found: dict[str, ModuleType | None] = {}
 
 
 def urllib3(state: str) -> ModuleType:
@@ -34,18 +38,28 @@ def urllib3(state: str) -> ModuleType:
 
 
 def borrow(name: str, *more: str) -> ModuleType | None:
-    """Import a module from sys.path or from one of the usual places; None where it is in none of them."""
-    for place in ("", *more, *_places()):
+    """Import a module from sys.path or from one of the usual places (more: looked at before those); None if in none."""
+    with _lock:  # several layers may ask at once, and sys.path is one for all
+        if name not in _found or (more and _found[name] is None):
+            _found[name] = _search(name, ("", *more, *_places()))
+        return _found[name]
+
+
+def _search(name: str, places: tuple[str, ...]) -> ModuleType | None:
+    for place in places:
         if place and (place in sys.path or not os.path.isdir(place)):
             continue
         if place:
             sys.path.append(place)
             importlib.invalidate_caches()
+        before = set(sys.modules)
         try:
             return importlib.import_module(name)
         except Exception:  # a copy for another Python may fail in any way: look on
-            for loaded in [module for module in sys.modules if module == name or module.startswith(f"{name}.")]:
-                del sys.modules[loaded]
+            package = name.partition(".")[0]
+            for module in set(sys.modules) - before:
+                if module == package or module.startswith(f"{package}."):
+                    del sys.modules[module]
             if place:
                 sys.path.remove(place)
     return None

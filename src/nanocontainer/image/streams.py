@@ -193,6 +193,7 @@ def _zstd(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
 
 
 def _zstandard(chunks: Iterator[bytes], module: Any, what: str) -> Iterator[bytes]:
+    """This one takes a truncated stream for a whole one; the digest or the archive in it tells."""
     reader = module.ZstdDecompressor(max_window_size=1 << 27).stream_reader(_File(chunks), read_across_frames=True)
     try:
         while plain := reader.read(4 * CHUNK):
