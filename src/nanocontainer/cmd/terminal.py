@@ -46,8 +46,7 @@ PIPE_BUF = 4096  # pipe(7): so much a pipe that polls as writable takes at once
 # What is passed on to the container. Not what means something to us or would be no news to it: CHLD, PIPE, URG, CONT,
 # the stops (TSTP TTIN TTOU; a job must be suspendable), the faults, and WINCH: nginx and httpd take it for "shut down".
 FORWARDED = (
-    signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGABRT, signals.SIGUSR1, signals.SIGUSR2,
-    signals.SIGALRM, signals.SIGTERM, signals.SIGIO, signals.SIGPWR, *range(34, 65),
+    signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGUSR1, signals.SIGUSR2, signals.SIGALRM, signals.SIGTERM,
 )  # fmt: skip
 FATAL = (signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM)
 PATIENCE = 3  # so many SIGINT or SIGTERM, and we leave although the container does not
@@ -262,7 +261,10 @@ class _Loop:
             return None
         for number in numbers:
             if number == signals.SIGCONT and raw:
-                raw.set()
+                try:
+                    raw.set()
+                except termios.error:  # a hang-up sends SIGCONT too, to what has just lost its terminal
+                    pass
             if number in (signals.SIGWINCH, signals.SIGCONT):
                 self._resize()
             elif self.sig_proxy and number in FORWARDED:
