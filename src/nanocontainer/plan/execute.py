@@ -80,6 +80,9 @@ class Execution:
             step.do(self.world)
         except (OSError, NanoError) as error:
             self.reporter.failed(index, step, error)
+            if self.world.slots.get("pid"):  # the other half waits for us, and ends with the wire
+                self.close()
+                self.world.kernel.waitpid(self.world["pid"])
             raise failure_of(step, error) from error
         self.reporter.after(index, step)
 

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 GO = b"go"
-_SIZE = 8192
+_SIZE = 32768
 
 
 class Wire:
-    """One end. Messages are at most 8 KiB; both ends are close-on-exec."""
+    """One end. Messages are at most 32 KiB; both ends are close-on-exec."""
 
     def __init__(self, sock: sockets.socket) -> None:
         self.sock = sock
@@ -52,7 +52,7 @@ class Wire:
             pass
 
     def say(self, words: dict[str, Any]) -> None:
-        """Tell the other side something; a text in it is cut at 1,000 characters. Nobody may be there to hear it."""
+        """Tell the other side something; a text in it is cut at 1,000 characters (6 bytes each at most). Nobody may be there to hear it."""
         data = dumps({key: value[:1000] if isinstance(value, str) else value for key, value in words.items()})
         try:
             self.sock.send(data.encode())
