@@ -249,6 +249,13 @@ def _security(flag: str, items: list[str]) -> tuple[str, ...]:
     return tuple(words)
 
 
+def _signal(flag: str, value: str) -> str:
+    from ..container.signalling import number_of
+
+    number_of(value)
+    return value
+
+
 def _driver(flag: str, value: str) -> str:
     if value not in ("json-file", "none"):
         raise Unsupported(f"--{flag} {value} is not supported yet", "", "json-file and none are")
@@ -317,7 +324,7 @@ FIELDS: dict[str, tuple[str, Reader | None]] = {
     "rm": ("auto_remove", None),
     "security-opt": ("security", _security),
     "shm-size": ("shm_size", _positive),
-    "stop-signal": ("stop_signal", None),
+    "stop-signal": ("stop_signal", _signal),
     "stop-timeout": ("stop_timeout", _bounded(-1, 1 << 31)),
     "sysctl": ("sysctls", _pairs),
     "tty": ("tty", None),

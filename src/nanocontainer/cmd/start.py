@@ -43,15 +43,15 @@ def attach(app: App, given: Given) -> int:
     from .terminal import check_tty
 
     check_tty(stdin, container.spec.tty)
-    return _carry(app.engine.attach(ref, stdin=stdin), given, stdin, container.spec.tty)
+    return _carry(app.engine.attach(ref, stdin=stdin), given, stdin, container.spec.tty, redraw=True)
 
 
-def _carry(session: Session, given: Given, stdin: bool, tty: bool) -> int:
+def _carry(session: Session, given: Given, stdin: bool, tty: bool, redraw: bool = False) -> int:
     from . import terminal
 
     try:
         keys = terminal.parse_keys(given["detach-keys"]) or terminal.DETACH_KEYS
-        code = terminal.attach(session, stdin=stdin, tty=tty, keys=keys, sig_proxy=given["sig-proxy"])
+        code = terminal.attach(session, stdin=stdin, tty=tty, keys=keys, sig_proxy=given["sig-proxy"], redraw=redraw)
         if code is None:
             session.detach()
     finally:

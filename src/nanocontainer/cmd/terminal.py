@@ -46,7 +46,7 @@ PIPE_BUF = 4096  # pipe(7): so much a pipe that polls as writable takes at once
 # What is passed on to the container. Not what means something to us or would be no news to it: CHLD, PIPE, URG, CONT,
 # the stops (TSTP TTIN TTOU; a job must be suspendable), the faults, and WINCH: nginx and httpd take it for "shut down".
 FORWARDED = (
-    signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGUSR1, signals.SIGUSR2, signals.SIGALRM, signals.SIGTERM,
+    signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGUSR1, signals.SIGUSR2, signals.SIGALRM, signals.SIGTERM
 )  # fmt: skip
 FATAL = (signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM)
 PATIENCE = 3  # so many SIGINT or SIGTERM, and we leave although the container does not
@@ -61,16 +61,19 @@ def attach(
     stderr: bool = True,
     keys: bytes = DETACH_KEYS,
     sig_proxy: bool = True,
+    redraw: bool = False,
 ) -> int | None:
     """Carry bytes until the process ends: its exit code, or None where the user has detached.
 
     stdin: pass ours on. tty: the process has a terminal. keys: what detaches, empty for nothing. sig_proxy: pass the
-    signals we get on. NanoError where the keeper is lost, BrokenPipeError where nobody reads our stdout any more.
+    signals we get on. redraw: make a program that is at work already paint its screen or prompt again. NanoError where the keeper is lost, BrokenPipeError where nobody reads our stdout any more.
     """
     loop = _Loop(stream, stdin, tty, {"o": STDOUT if stdout else -1, "r": STDERR if stderr else -1}, keys, sig_proxy)
     with _Signals((*FATAL, *(FORWARDED if sig_proxy else ()), signals.SIGWINCH, signals.SIGCONT)) as wakeup:
         raw = Raw(STDIN) if tty and stdin and os.isatty(STDIN) else None
         try:
+            if redraw:
+                loop.resize(1)  # a program hears only of a size that is new
             return loop.run(wakeup, raw)
         finally:
             if raw:
@@ -192,7 +195,7 @@ class _Loop:
         poll = select.poll()
         poll.register(wakeup, select.POLLIN)
         watched: dict[int, int] = {}
-        self._resize()
+        self.resize()
         while True:
             wanted: dict[int, int] = {}
             if self.to_us:
@@ -266,7 +269,7 @@ class _Loop:
                 except termios.error:  # a hang-up sends SIGCONT too, to what has just lost its terminal
                     pass
             if number in (signals.SIGWINCH, signals.SIGCONT):
-                self._resize()
+                self.resize()
             elif self.sig_proxy and number in FORWARDED:
                 self.stream.signal(number)
                 self.asked_to_end += number in (signals.SIGINT, signals.SIGTERM)
@@ -279,7 +282,8 @@ class _Loop:
                 return 128 + number
         return None
 
-    def _resize(self) -> None:
+    def resize(self, more: int = 0) -> None:
+        """Tell the size of our terminal; more: so much larger than it is."""
         if not self.tty:
             return
         for fd in (STDIN, STDOUT, STDERR):
@@ -288,7 +292,7 @@ class _Loop:
             except termios.error:
                 continue
             if rows and cols:
-                self.stream.resize(rows, cols)
+                self.stream.resize(rows + more, cols + more)
             return
 
 
