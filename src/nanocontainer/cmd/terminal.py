@@ -66,7 +66,8 @@ def attach(
     """Carry bytes until the process ends: its exit code, or None where the user has detached.
 
     stdin: pass ours on. tty: the process has a terminal. keys: what detaches, empty for nothing. sig_proxy: pass the
-    signals we get on. redraw: make a program that is at work already paint its screen or prompt again. NanoError where the keeper is lost, BrokenPipeError where nobody reads our stdout any more.
+    signals we get on. redraw: make a program that is at work already paint its screen or prompt again.
+    NanoError where the keeper is lost, BrokenPipeError where nobody reads our stdout any more.
     """
     loop = _Loop(stream, stdin, tty, {"o": STDOUT if stdout else -1, "r": STDERR if stderr else -1}, keys, sig_proxy)
     with _Signals((*FATAL, *(FORWARDED if sig_proxy else ()), signals.SIGWINCH, signals.SIGCONT)) as wakeup:
