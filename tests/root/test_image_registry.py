@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -178,6 +179,45 @@ def test_two_pulls_at_once(store: ImageStore, image: str) -> None:
     assert not [name for name in os.listdir(store.layers) if name.endswith(".tmp")]
 
 
+def test_a_pull_that_fails_takes_nothing_from_another(store: ImageStore, fake: Fake) -> None:
+    """While one waits for its second layer, another one gets the whole image; then the first fails."""
+    last = json.loads(fake.blob(fake.top))["layers"][1]["digest"]
+    waits, go_on = threading.Event(), threading.Event()
+    asked = [0]
+
+    def trouble(request: Any) -> bool:
+        if fake.layer() in request.path or last not in request.path:
+            return False
+        asked[0] += 1
+        if asked[0] == 1:
+            waits.set()
+            go_on.wait(20)
+            return bool(request.answer(404))
+        return False
+
+    fake.trouble = trouble
+    errors: list[BaseException] = []
+
+    def fail() -> None:
+        try:
+            pull(store, fake.name)
+        except NanoError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    assert waits.wait(10)
+    done: list[Image] = []
+    other = threading.Thread(target=lambda: done.append(pull(store, fake.name)))
+    other.start()  # it waits for the first one's second layer, and makes it itself when that fails
+    time.sleep(0.2)
+    go_on.set()
+    thread.join(20)
+    other.join(20)
+    assert len(errors) == len(done) == 1
+    assert store.layer_paths(store.find(fake.name))
+
+
 def test_a_killed_pull_leaves_what_sweep_finds(store: ImageStore, registry: str, layout: Path) -> None:
     reference = push(layout, registry, "test/app:1")
     pid = os.fork()
@@ -203,6 +243,23 @@ def test_a_killed_pull_leaves_what_sweep_finds(store: ImageStore, registry: str,
     os.waitpid(pid, 0)
     store.sweep()
     nothing_left(store)
+
+
+def test_a_full_disk(store: ImageStore, image: str) -> None:
+    os.makedirs(store.root)
+    for size in ("64k", "400k"):  # in the first layer, and in the second or the records
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", store.root], check=True)
+        try:
+            with open(f"{store.root}/fill", "wb") as file:
+                if size == "400k":
+                    file.write(bytes(80 << 10))
+            with pytest.raises(NanoError) as told:
+                pull(store, image)
+            assert os.strerror(errno.ENOSPC) in str(told.value)
+            os.unlink(f"{store.root}/fill")
+            nothing_left(store)
+        finally:
+            subprocess.run(["umount", store.root], check=True)
 
 
 def test_passwords(store: ImageStore, layout: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nanocontainer.errors import Conflict, Corrupt, InvalidInput, NotFound
+from nanocontainer.errors import Conflict, Corrupt, InvalidInput, NanoError, NotFound
 from nanocontainer.image import claims
 from nanocontainer.image.model import Image
 from nanocontainer.image.store import ImageStore
@@ -159,6 +159,14 @@ def test_layer_paths(store: ImageStore) -> None:
     os.rename(paths[0], paths[0] + ".x")
     with pytest.raises(Corrupt):
         store.layer_paths(image)
+
+
+def test_an_image_without_layers_has_an_empty_one(store: ImageStore) -> None:
+    image = add(store, ALPINE, layers=())
+    (path,) = store.layer_paths(image)
+    assert os.listdir(path) == []
+    assert store.sweep() == []
+    assert f"Deleted: {image.id}" in store.remove("alpine")
 
 
 # --- removal
@@ -340,6 +348,30 @@ def test_sweep(store: ImageStore) -> None:
     assert store.layer_paths(image)
     assert layer_names(store) == {"base"}
     assert sorted(os.listdir(store.layers)) == [image.layers[0][7:] + end for end in ("", ".json", ".lock")]
+
+
+def test_names_of_a_crash_are_corrected(store: ImageStore) -> None:
+    """Killed between a record and its names: the names on disk count."""
+    image = add(store, ALPINE)
+    os.unlink(f"{store.root}/refs/{ALPINE.replace('/', '%')}")
+    assert store.find(image.id).names == (ALPINE,)  # the copy, one read
+    assert store.list()[0].names == ()
+    store.sweep()
+    assert store.find(image.id).names == ()
+
+
+def test_what_the_system_refuses_is_told_in_words(store: ImageStore) -> None:
+    add(store, ALPINE)
+    os.rename(f"{store.root}/refs", f"{store.root}/other")
+    Path(f"{store.root}/refs").touch()
+    for act in (
+        lambda: store.find("alpine"),
+        lambda: store.tag("alpine", "b"),
+        lambda: store.remove("alpine"),
+        store.sweep,
+    ):
+        with pytest.raises(NanoError):
+            act()
 
 
 def test_sweep_leaves_what_is_worked_at(store: ImageStore) -> None:

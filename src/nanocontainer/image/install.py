@@ -10,6 +10,8 @@ are stopped, and what this call made is deleted again.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import threading
 
 from ..errors import Corrupt, NanoError
@@ -17,6 +19,7 @@ from ..paths import make_dirs
 from . import claims
 from .layers import apply_layer
 from .manifest import parse_config
+from .removal import take_back
 from .streams import ahead, decompressed, digested
 
 TYPE_CHECKING = False
@@ -51,6 +54,7 @@ class Wanted:
         manifest: bytes = b"",
         what: str = "the image",
     ) -> None:
+        self.id = f"sha256:{hashlib.sha256(config).hexdigest()}"
         self.diff_ids = parse_config(config, f"the configuration of {what}").diff_ids
         if len(self.diff_ids) != len(blobs):
             why = f"it has {len(blobs)} layers, and its configuration speaks of {len(self.diff_ids)}"
@@ -67,11 +71,19 @@ def install(store: ImageStore, wanted: Sequence[Wanted], report: Progresses) -> 
     make_dirs(store.layers)
     blobs = {diff_id: blob for one in wanted for diff_id, blob in zip(one.diff_ids, one.blobs, strict=True)}
     work = _Work(store, blobs, report)
+    new: list[str] = []
+    images = []
     try:
         work.run()
-        return [store.add(one.config, names=one.names, digests=one.digests, manifest=one.manifest) for one in wanted]
+        known = {image.id for image in store.list(lambda error: None)}  # another pull may have been first
+        for one in wanted:
+            if one.id not in known:
+                new.append(one.id[7:])
+            images.append(store.add(one.config, names=one.names, digests=one.digests, manifest=one.manifest))
+        return images
     except BaseException as error:
-        work.give_up()
+        work.let_go()
+        take_back(store, new, work.made)
         if isinstance(error, OSError):
             why = f"{error.strerror} ({error.filename})" if error.filename else error.strerror or str(error)
             raise NanoError(f"cannot store images in {store.root}", why) from None
@@ -85,7 +97,7 @@ class _Work:
         self._store, self._report = store, report
         self._todo = list(blobs.items())
         self._held: list[int] = []
-        self._made: list[str] = []
+        self.made: list[str] = []
         self._error: BaseException | None = None
         self._stop = threading.Event()
         self._ended = threading.Event()
@@ -112,15 +124,7 @@ class _Work:
         if self._error is not None:
             raise self._error
 
-    def give_up(self) -> None:
-        from .removal import discard
-
-        self.let_go()
-        discard(self._store, self._made)
-
     def let_go(self) -> None:
-        import os
-
         while self._held:
             os.close(self._held.pop())
 
@@ -164,7 +168,7 @@ class _Work:
         with self._lock:
             self._held.append(held)
             if made:
-                self._made.append(diff_id)
+                self.made.append(diff_id)
         self._report(short, "Pull complete" if made else "Already exists")
 
     def _plain(self, diff_id: str, blob: Blob) -> Iterator[bytes]:

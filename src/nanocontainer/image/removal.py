@@ -79,10 +79,24 @@ def sweep(store: ImageStore) -> list[str]:
     return swept
 
 
-def discard(store: ImageStore, diff_ids: Sequence[str]) -> None:
-    """After a pull or load failed: delete those of its layers that no image needs and nobody else works with."""
+def take_back(store: ImageStore, ids: Sequence[str], diff_ids: Sequence[str]) -> None:
+    """After a pull or load failed: delete what it has added, except for layers that others need or work with.
+
+    ids: hex ids of the images that were not there before. diff_ids: of the layers it has made.
+    """
     with store.locked():
+        references = store._refs()
+        for hex in ids:
+            for reference in references.get(hex, ()):
+                os.unlink(f"{store.root}/refs/{_quote(reference)}")
+            path = f"{store.root}/ids/{hex}.json"
+            if os.path.lexists(path):
+                os.unlink(path)
         _delete_layers(store, diff_ids)
+        _, blobs = _needed(store)
+        for entry in _entries(f"{store.root}/blobs/sha256"):
+            if blobs is not None and entry not in blobs:
+                os.unlink(f"{store.root}/blobs/sha256/{entry}")
 
 
 def _delete(store: ImageStore, hex: str) -> list[str]:
