@@ -26,21 +26,25 @@ if TYPE_CHECKING:
 def number_of(signal: str) -> int:
     """The number of "TERM", "SIGTERM", "15" or "RTMIN+3". InvalidInput."""
     text = signal.strip().upper()
-    if text.isascii() and text.isdigit():
-        if 1 <= int(text) <= 64:
+    if _is_number(text):
+        if len(text) < 3 and 1 <= int(text) <= 64:
             return int(text)
-        raise InvalidInput(f"invalid signal: {signal}", "signals are 1 to 64")
+        raise InvalidInput(f"invalid signal: {signal[:40]}", "signals are 1 to 64")
     name = text.removeprefix("SIG")
     base, plus, more = name.partition("+")
-    if plus and base == "RTMIN" and more.isdigit() and int(more) <= 30:
+    if plus and base == "RTMIN" and _is_number(more) and len(more) < 3 and int(more) <= 30:
         return signals.SIGRTMIN + int(more)
     base, minus, less = name.partition("-")
-    if minus and base == "RTMAX" and less.isdigit() and int(less) <= 30:
+    if minus and base == "RTMAX" and _is_number(less) and len(less) < 3 and int(less) <= 30:
         return signals.SIGRTMAX - int(less)
     number = getattr(signals, f"SIG{name}", None)
     if name.isalnum() and isinstance(number, int) and number > 0:
         return int(number)
-    raise InvalidInput(f"invalid signal: {signal}", "no signal has that name", "for example TERM, HUP, USR1, 9")
+    raise InvalidInput(f"invalid signal: {signal[:40]}", "no signal has that name", "for example TERM, HUP, USR1, 9")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def send(life: Lifecycle, container: Container, number: int) -> None:

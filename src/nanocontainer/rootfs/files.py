@@ -27,7 +27,7 @@ class WriteFile(Step):
         world.kernel.write_file(self.path, self.content.encode(), create=True)
 
     def explain(self) -> str:
-        return f"Write {self.path}: it is bound into the container's /etc in a moment."
+        return f"Write {self.path}: it is bound into the container's /etc in a moment (open(2), write(2))."
 
     def shell(self) -> str:
         return f"cat > '{self.path}' <<'END'\n{self.content.rstrip()}\nEND"

@@ -325,7 +325,10 @@ class FillVolume(Step):
         copy_up(world.kernel, world["rootfs"], self.target, self.volume)
 
     def explain(self) -> str:
-        return f"Fill the new volume with what the image has at {self.target}: files, owners, modes and links, byte for byte."
+        return (
+            f"Fill the new volume with what the image has at {self.target}: files, owners, modes and links, by open files "
+            "that no link leads out of (openat(2))."
+        )
 
     def shell(self) -> str:
         return f'cp -a "$rootfs{self.target}/." "{self.volume}/"'

@@ -101,7 +101,7 @@ class OpenCgroup(Step):
         world["cgroup"] = world.kernel.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
 
     def explain(self) -> str:
-        return f"Open the container's cgroup {self.path}: the new process is born in it and shares its limits."
+        return f"Open the container's cgroup {self.path}: the new process is born in it and shares its limits (cgroups(7))."
 
     def shell(self) -> str:
         return f'cgroup="{self.path}"'

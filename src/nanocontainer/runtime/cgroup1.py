@@ -73,7 +73,7 @@ class OpenCgroup1(Step):
         world[f"procs:{self.path}"] = world.kernel.open(f"{self.path}/cgroup.procs", os.O_WRONLY)
 
     def explain(self) -> str:
-        return f"Open the container's version 1 cgroup {self.path}."
+        return f"Open the container's version 1 cgroup {self.path}, to join it from inside (cgroups(7))."
 
     def shell(self) -> str:
         return f'echo $$ > "{self.path}/cgroup.procs"'
