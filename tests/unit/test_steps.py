@@ -1,0 +1,509 @@
+"""The steps: each can be explained, scripted and undone as its form demands; the important ones make the right calls.
+
+They run against a kernel that takes notes (plan/recording.py): no root.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import pkgutil
+import re
+import stat
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import nanocontainer
+from nanocontainer.errors import CommandNotExecutable, CommandNotFound, InvalidInput, NanoError, NotFound, NotRunning
+from nanocontainer.kernel import abi
+from nanocontainer.kernel.bpf import DEFAULT_RULES
+from nanocontainer.plan.recording import recording_world
+from nanocontainer.plan.step import Step, World
+from nanocontainer.rootfs.mounts import MaskPaths, MountBind, ProtectPaths
+from nanocontainer.rootfs.overlay import MountOverlay, PivotRoot
+from nanocontainer.runtime.cgroup import MakeCgroup
+from nanocontainer.runtime.cgroup1 import JoinCgroup1, MakeCgroup1
+from nanocontainer.runtime.confine import BoundCapabilities, SetCapabilities
+from nanocontainer.runtime.identity import LookUpUser, SetIds, resolve_user
+from nanocontainer.runtime.namespaces import Clone, OpenProcess
+from nanocontainer.runtime.process import ConnectStreams, DieWithKeeper, Exec, OwnStreams
+
+for part in ("rootfs", "runtime", "network", "image"):
+    package = importlib.import_module(f"nanocontainer.{part}")
+    for found in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"nanocontainer.{part}.{found.name}")
+
+KINDS = sorted(
+    (kind for kind in Step.kinds.values() if kind.__module__.startswith(f"{nanocontainer.__name__}.")),
+    key=lambda kind: kind.__name__,
+)
+ABSTRACT = {"MountNew"}
+CONCRETE = [kind for kind in KINDS if kind.__name__ not in ABSTRACT]
+
+# A value for each type that a field may have, and for some fields by name.
+BY_TYPE: dict[str, Any] = {
+    "str": "/x", "int": 1, "bool": False, "tuple[str, ...]": ("/proc/a", "/proc/b/"), "dict[str, str]": {"a.b": "c"},
+    "tuple[tuple[str, int, int], ...]": (("nofile", 1, 2),), "tuple[DeviceRule, ...]": DEFAULT_RULES,
+}  # fmt: skip
+BY_NAME: dict[str, Any] = {
+    "namespaces": ("mnt", "pid"), "gateway": "10.0.0.1", "address": "10.0.0.2", "subnet": "10.0.0.0/24",
+    "prefix": 24, "propagation": "rprivate", "protocol": "tcp", "host_ip": "", "mac": "02:42:0a:00:00:02", "user": "0",
+    "mode": 0o20666,
+    "attributes": ("ro",), "groups": (), "options": ("size=1",), "env": ("A=b",), "args": ("true",),
+}  # fmt: skip
+
+
+def example(kind: type[Step]) -> Step:
+    from nanocontainer.network.allot import Binding
+
+    if kind.__name__ == "PublishPorts":
+        BY_NAME["ports"] = (Binding(80, 8080),)
+    values = {}
+    for name, text in kind._types.items():
+        if name in BY_NAME:
+            values[name] = BY_NAME[name]
+        elif not hasattr(kind, name):
+            values[name] = BY_TYPE[text]
+    return kind(**values)
+
+
+def everyone(kinds: list[type[Step]] = CONCRETE) -> Any:
+    return pytest.mark.parametrize("kind", kinds, ids=lambda kind: kind.__name__)
+
+
+def test_there_are_steps() -> None:
+    assert len(KINDS) > 40
+
+
+@everyone(KINDS)
+def test_has_a_docstring_of_its_own(kind: type[Step]) -> None:
+    assert kind.__doc__
+    assert kind.__doc__ != Step.__doc__
+    assert kind.__doc__.strip().split("\n")[0].endswith((".", "?", ":")) or "\n" in kind.__doc__
+
+
+@everyone()
+def test_explains_itself_and_names_a_manual_page(kind: type[Step]) -> None:
+    said = example(kind).explain()
+    assert said.endswith("."), said
+    assert "  " not in said
+    assert re.search(r"\w\((\d)(const)?\)|https?://|kernel\.org|RFC", said), f"no manual page in: {said}"
+
+
+@everyone()
+def test_has_a_line_of_the_script(kind: type[Step]) -> None:
+    assert example(kind).shell().strip()
+
+
+@everyone()
+def test_undo_exists_exactly_where_something_is_left(kind: type[Step]) -> None:
+    assert kind.residue in ("init", "kernel", "disk")
+    assert kind.side in ("host", "inside")
+    assert (kind.undo is not Step.undo) is (kind.residue != "init")
+    if kind.residue != "init":
+        assert kind.side == "host"
+
+
+@everyone([kind for kind in CONCRETE if kind.residue != "init"])
+def test_what_is_journalled_can_be_read_back(kind: type[Step]) -> None:
+    from nanocontainer.lean import dumps, loads
+
+    step = example(kind)
+    assert kind.from_dict(loads(dumps(step.as_dict()))) == step
+
+
+@everyone()
+def test_slots_are_words(kind: type[Step]) -> None:
+    step = example(kind)
+    for slots in (step.reads(), step.writes()):
+        assert isinstance(slots, tuple)
+        assert all(isinstance(slot, str) and slot for slot in slots)
+
+
+def world(answers: dict[str, Any] | None = None, **slots: Any) -> World:
+    made = recording_world(answers)
+    made.slots.update(slots)
+    return made
+
+
+def calls(made: World) -> list[str]:
+    return [repr(call) for call in made.kernel.calls]  # type: ignore[attr-defined]
+
+
+def stat_result(mode: int, rdev: int = 0, uid: int = 0) -> os.stat_result:
+    return os.stat_result(
+        (mode, 1, 1, 1, uid, 0, 0, 0, 0, 0), {"st_rdev": rdev} if rdev else {"st_rdev": 0}
+    )
+
+
+# --- the root file system
+
+
+def test_mount_overlay() -> None:
+    made = world()
+    MountOverlay(("/top", "/bottom"), "/u", "/w", volatile=True).do(made)
+    assert calls(made) == [
+        "fsopen('overlay')",
+        "fsconfig(100, 'lowerdir+', '/top')",
+        "fsconfig(100, 'lowerdir+', '/bottom')",
+        "fsconfig(100, 'upperdir', '/u')",
+        "fsconfig(100, 'workdir', '/w')",
+        "fsconfig(100, 'volatile')",
+        "fsconfig(100, 'source', 'nanocontainer')",
+        "fsconfig_create(100)",
+        "fsmount(100)",
+        "close(100)",
+    ]
+    assert made["rootfs"] == 101
+
+
+def test_mount_overlay_before_linux_6_5() -> None:
+    made = world()
+    MountOverlay(("/top", "/bottom"), "/u", "/w", append=False).do(made)
+    assert "fsconfig(100, 'lowerdir', '/top:/bottom')" in calls(made)
+
+
+@pytest.mark.parametrize(("code", "hint"), [(errno.ENOENT, "pull it again"), (errno.EINVAL, "ext4")])
+def test_mount_overlay_that_fails_closes_its_file(code: int, hint: str) -> None:
+    made = world({"fsconfig_create": OSError(code, "no")})
+    with pytest.raises(NanoError) as caught:
+        MountOverlay(("/a",), "/u", "/w").do(made)
+    assert hint in caught.value.hint
+    assert calls(made)[-1] == "close(100)"
+    assert "rootfs" not in made.slots
+
+
+def test_mount_bind() -> None:
+    made = world({"stat": stat_result(stat.S_IFDIR)}, rootfs=7)
+    MountBind("/src", "/dst", read_only=True, propagation="rslave").do(made)
+    said = calls(made)
+    assert said[0] == f"open_tree({abi.AT_FDCWD}, '/src', {abi.OPEN_TREE_CLONE | abi.AT_RECURSIVE})"
+    flags = abi.AT_EMPTY_PATH | abi.AT_RECURSIVE
+    assert said[1] == f"mount_setattr(100, '', {flags}, set={abi.MOUNT_ATTR_RDONLY}, propagation={abi.MS_SLAVE})"
+    opened = [call for call in said if call.startswith("openat2")]
+    in_root = abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_MAGICLINKS
+    assert opened and all(call.startswith("openat2(7, ") and call.endswith(f", {in_root})") for call in opened)
+    assert said[-3:] == ["move_mount(100, 102)", "close(102)", "close(100)"]
+
+
+def test_mount_bind_of_what_is_not_there() -> None:
+    made = world({"open_tree": FileNotFoundError(2, "x")}, rootfs=7)
+    with pytest.raises(NotFound, match="cannot mount /src at /dst"):
+        MountBind("/src", "/dst").do(made)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(errno.EXDEV, "leads out"), (errno.ELOOP, "leads out"), (errno.ENOTDIR, "directory")]
+)
+def test_mount_bind_at_a_hostile_place(code: int, words: str) -> None:
+    made = world({"stat": stat_result(stat.S_IFDIR), "openat2": OSError(code, "x")}, rootfs=7)
+    with pytest.raises(NanoError, match=words):
+        MountBind("/src", "/dst").do(made)
+    assert calls(made)[-1] == "close(100)"
+
+
+def test_pivot_root() -> None:
+    made = world(rootfs=7)
+    PivotRoot().do(made)
+    assert calls(made) == [
+        "fchdir(7)", "pivot_root('.', '.')", f"umount2('.', {abi.MNT_DETACH})", "chdir('/')",
+    ]  # fmt: skip
+
+
+def test_mask_paths_covers_files_with_our_null_and_directories_with_one_tmpfs() -> None:
+    made = world(proc=10, sys=11, dev=12)
+    MaskPaths(("/proc/kcore", "/proc/acpi/", "/sys/firmware/")).do(made)
+    said = calls(made)
+    exact = abi.RESOLVE_BENEATH | abi.RESOLVE_NO_MAGICLINKS | abi.RESOLVE_NO_SYMLINKS
+    assert said[0] == f"openat2(12, 'null', {abi.O_PATH}, 0, {exact})"
+    assert f"openat2(10, 'kcore', {abi.O_PATH}, 0, {exact})" in said
+    assert f"openat2(10, 'acpi', {abi.O_PATH}, 0, {exact})" in said
+    assert f"openat2(11, 'firmware', {abi.O_PATH}, 0, {exact})" in said
+    assert said.count("fsopen('tmpfs')") == 1
+    assert sum(call.startswith("move_mount") for call in said) == 3
+
+
+def test_protect_paths() -> None:
+    made = world(proc=10, sys=11)
+    ProtectPaths(("/proc/sys",)).do(made)
+    assert f"mount_setattr(101, '', {abi.AT_EMPTY_PATH}, set={abi.MOUNT_ATTR_RDONLY})" in calls(made)
+    assert "move_mount(101, 100)" in calls(made)
+
+
+# --- cgroups
+
+
+def test_make_cgroup_and_undo_it() -> None:
+    made = world({"exists": True})
+    step = MakeCgroup("/cg/nano/id", ("memory",))
+    step.do(made)
+    assert calls(made)[1:] == [
+        "write_file('/cg/nano/cgroup.subtree_control', b'+memory')",
+        "mkdir('/cg/nano/id', 493)",
+        f"open('/cg/nano/id', {os.O_RDONLY | os.O_DIRECTORY})",
+    ]
+    undone = world()
+    step.undo(undone)
+    assert calls(undone) == ["write_file('/cg/nano/id/cgroup.kill', b'1')", "rmdir('/cg/nano/id')", "rmdir('/cg/nano')"]
+
+
+def test_undoing_a_cgroup_that_never_was() -> None:
+    gone = FileNotFoundError(2, "x")
+    MakeCgroup("/cg/nano/id").undo(world({"write_file": gone, "rmdir": gone}))
+    MakeCgroup1("/cg/nano/id").undo(world({"rmdir": gone}))
+
+
+def test_a_parent_that_vanishes_meanwhile_is_made_again() -> None:
+    made = world({"mkdir": [None, FileNotFoundError(2, "x"), None, None]})
+    MakeCgroup("/cg/nano/id").do(made)
+    assert [call for call in calls(made) if call.startswith("mkdir")] == [
+        "mkdir('/cg/nano', 493)", "mkdir('/cg/nano/id', 493)", "mkdir('/cg/nano', 493)", "mkdir('/cg/nano/id', 493)",
+    ]  # fmt: skip
+
+
+def test_join_cgroup1() -> None:
+    made = world(**{"procs:/a": 5, "procs:/b": 6})
+    JoinCgroup1(("/a", "/b")).do(made)
+    assert calls(made) == ["write(5, b'0')", "write(6, b'0')"]
+
+
+# --- the process
+
+
+def test_clone() -> None:
+    made = world(cgroup=5)
+    Clone(("mnt", "pid")).do(made)
+    assert calls(made) == [f"clone3({abi.CLONE_NEWNS | abi.CLONE_NEWPID}, 5)"]
+    assert (made["pid"], made["pidfd"]) == (1000, 99)
+
+
+def test_clone_into_another_pid_namespace_comes_home_again_whatever_happens() -> None:
+    made = world({"clone3": OSError(12, "x")}, cgroup=5, target=6)
+    with pytest.raises(OSError):
+        Clone((), join_pid=True).do(made)
+    setns = [call for call in calls(made) if call.startswith("setns")]
+    assert setns == [f"setns(6, {abi.CLONE_NEWPID})", f"setns(100, {abi.CLONE_NEWPID})"]
+    assert calls(made)[-1] == "close(100)"
+
+
+def test_a_process_that_is_gone() -> None:
+    with pytest.raises(NotRunning):
+        OpenProcess(5).do(world({"pidfd_open": ProcessLookupError(3, "x")}))
+
+
+def test_set_ids_groups_first_user_last() -> None:
+    made = world(uid=5, gid=6, groups=(6, 7))
+    SetIds().do(made)
+    assert calls(made) == [
+        f"prctl({abi.PR_SET_KEEPCAPS}, 1)", "setgroups((6, 7))", "setresgid(6, 6, 6)", "setresuid(5, 5, 5)",
+    ]  # fmt: skip
+
+
+def test_bound_capabilities_drops_all_others() -> None:
+    made = world()
+    BoundCapabilities(0b101, 4).do(made)
+    assert calls(made) == [f"prctl({abi.PR_CAPBSET_DROP}, {number})" for number in (1, 3, 4)]
+
+
+@pytest.mark.parametrize(("uid", "mask"), [(0, 6), (1000, 0)])
+def test_set_capabilities_only_for_root_and_never_inheritable(uid: int, mask: int) -> None:
+    made = world(uid=uid)
+    SetCapabilities(6).do(made)
+    assert calls(made) == [f"capset({mask}, {mask}, 0)"]
+
+
+def test_die_with_a_keeper_that_is_dead_already() -> None:
+    made = world({"hung_up": True}, wire=9)
+    DieWithKeeper().do(made)
+    assert calls(made) == [f"prctl({abi.PR_SET_PDEATHSIG}, 9)", "hung_up(9)", "exit(125)"]
+
+
+NULL = stat_result(stat.S_IFCHR | 0o666, os.makedev(1, 3))
+
+
+def test_streams() -> None:
+    made = world(stdin=5, stdout=6, stderr=7)
+    ConnectStreams().do(made)
+    assert calls(made) == ["dup2(5, 0)", "dup2(6, 1)", "dup2(7, 2)"]
+
+
+def test_a_stream_to_nowhere_is_the_containers_own_null() -> None:
+    step = ConnectStreams(("stdin",))
+    assert step.reads() == ("stdout", "stderr")
+    made = world({"stat": NULL}, stdout=6, stderr=7)
+    step.do(made)
+    assert calls(made)[0] == f"open('/dev/null', {os.O_RDWR | os.O_NOCTTY})"
+    assert calls(made)[2:] == ["dup2(100, 0)", "dup2(6, 1)", "dup2(7, 2)", "close(100)"]
+
+
+def test_a_null_that_is_none_is_refused() -> None:
+    with pytest.raises(NanoError, match="not the null device"):
+        ConnectStreams(("stdin",)).do(world({"stat": stat_result(stat.S_IFREG)}, stdout=6, stderr=7))
+
+
+def test_streams_are_given_to_the_user_and_null_devices_are_not() -> None:
+    made = world({"stat": [NULL, stat_result(stat.S_IFIFO), stat_result(stat.S_IFIFO, uid=5)]}, uid=5)
+    OwnStreams().do(made)
+    assert [call for call in calls(made) if call.startswith("chown")] == ["chown(1, 5, -1)"]
+
+
+# --- exec
+
+
+Words = tuple[str, ...]
+
+
+def execute(args: Words, env: Words, answers: Any, exists: bool = False, mode: int = 0) -> list[str]:
+    made = world({"execve": answers, "exists": exists, "stat": stat_result(mode)}, home="/home/me")
+    Exec(args, env).do(made)
+    return [call for call in calls(made) if call.startswith("execve")]
+
+
+MISSING, DENIED = FileNotFoundError(2, "No such file"), PermissionError(13, "Permission denied")
+
+
+def test_exec_by_path() -> None:
+    assert execute(("/bin/a", "b"), ("A=1=2", "junk"), None) == [
+        "execve('/bin/a', ('/bin/a', 'b'), {'A': '1=2', 'HOME': '/home/me'})"
+    ]
+
+
+def test_exec_looks_in_path_in_order() -> None:
+    said = execute(("a",), ("PATH=/x::/y",), [MISSING, MISSING, None])
+    assert [call.split("'")[1] for call in said] == ["/x/a", "./a", "/y/a"]
+
+
+def test_home_of_the_environment_goes_before_the_users() -> None:
+    assert "'HOME': '/h'" in execute(("/a",), ("HOME=/h",), None)[0]
+
+
+@pytest.mark.parametrize("answers", [[MISSING, DENIED, MISSING], [DENIED, MISSING, MISSING]])
+def test_denied_somewhere_in_path_and_found_nowhere_is_not_executable(answers: Any) -> None:
+    with pytest.raises(CommandNotExecutable, match="Permission denied"):
+        execute(("a",), ("PATH=/x:/y:/z",), list(answers))
+
+
+def test_denied_first_and_found_later_is_found() -> None:
+    assert len(execute(("a",), ("PATH=/x:/y",), [DENIED, None])) == 2
+
+
+def test_not_found() -> None:
+    with pytest.raises(CommandNotFound, match="not found in PATH"):
+        execute(("a",), ("PATH=/x",), MISSING)
+    with pytest.raises(CommandNotFound, match="no such file"):
+        execute(("/a",), (), MISSING)
+    with pytest.raises(CommandNotFound, match="no such file"):
+        execute(("/a",), (), NotADirectoryError(20, "x"))
+    with pytest.raises(CommandNotFound, match="empty"):
+        execute(("",), (), None)
+
+
+def test_a_missing_interpreter_is_told_from_a_missing_program() -> None:
+    with pytest.raises(CommandNotFound, match="interpreter"):
+        execute(("/a",), (), MISSING, exists=True)
+
+
+def test_not_executable() -> None:
+    with pytest.raises(CommandNotExecutable, match="permission denied"):
+        execute(("/a",), (), DENIED)
+    with pytest.raises(CommandNotExecutable, match="is a directory"):
+        execute(("/a",), (), DENIED, mode=stat.S_IFDIR)
+    with pytest.raises(CommandNotExecutable, match="exec format"):
+        execute(("a",), ("PATH=/x:/y",), OSError(errno.ENOEXEC, "Exec format error"))
+
+
+# --- users
+
+PASSWD = [row.split(":") for row in (
+    "root:x:0:0:root:/root:/bin/sh", "me:x:1000:100:Me:/home/me:/bin/sh", "homeless:x:7:7:::", "bad:x:²:7::/:",
+    f"endless:x:{'9' * 5000}:7::/:", "badgroup:x:8:-1::/:",
+)]  # fmt: skip
+GROUP = [row.split(":") for row in (
+    "root:x:0:", "wheel:x:10:root,me", "users:x:100:me", "odd:x:²:", "me2:x:20:someone,me",
+)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("user", "extra", "found"),
+    [
+        ("", (), (0, 0, (0, 10), "/root")),
+        ("root", (), (0, 0, (0, 10), "/root")),
+        ("0", (), (0, 0, (0, 10), "/root")),
+        ("me", (), (1000, 100, (100, 10, 20), "/home/me")),
+        ("1000", (), (1000, 100, (100, 10, 20), "/home/me")),
+        ("01000", (), (1000, 100, (100, 10, 20), "/home/me")),
+        ("4711", (), (4711, 0, (0,), "/")),
+        ("me:wheel", (), (1000, 10, (10,), "/home/me")),
+        ("me:55", (), (1000, 55, (55,), "/home/me")),
+        ("1000:1000", (), (1000, 1000, (1000,), "/home/me")),
+        ("4711:users", (), (4711, 100, (100,), "/")),
+        (":users", (), (0, 100, (100,), "/root")),
+        ("me", ("wheel", "77"), (1000, 100, (100, 10, 20, 77), "/home/me")),
+        ("homeless", (), (7, 7, (7,), "/")),
+        ("4294967294", (), (4294967294, 0, (0,), "/")),
+    ],
+)
+def test_users(user: str, extra: tuple[str, ...], found: tuple[int, int, tuple[int, ...], str]) -> None:
+    assert resolve_user(user, extra, PASSWD, GROUP) == found
+
+
+@pytest.mark.parametrize(
+    ("user", "extra"),
+    [("nobody", ()), ("me:nogroup", ()), ("me", ("nogroup",)), ("4294967295", ()), ("-1", ()), ("²", ()), ("0:²", ()),
+     ("9" * 5000, ()), ("bad", ()), ("endless", ()), ("badgroup", ()), ("me:odd", ()), ("0x10", ()), (" 0", ())],
+)  # fmt: skip
+def test_users_that_are_none(user: str, extra: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidInput):
+        resolve_user(user, extra, PASSWD, GROUP)
+
+
+class FileKernel:
+    """read_small_in's world: two files."""
+
+    def __init__(self, content: bytes, mode: int = stat.S_IFREG) -> None:
+        self.content, self.mode, self.offset = content, mode, 0
+
+    def openat2(self, *_: object) -> int:
+        self.offset = 0
+        return 5
+
+    def stat(self, fd: int) -> os.stat_result:
+        return stat_result(self.mode)
+
+    def read(self, fd: int, size: int) -> bytes:
+        part = self.content[self.offset : self.offset + min(size, 4096)]
+        self.offset += len(part)
+        return part
+
+    def close(self, fd: int) -> None: ...
+
+
+def look_up(content: bytes, user: str = "", mode: int = stat.S_IFREG) -> tuple[Any, ...]:
+    made = World(FileKernel(content, mode))  # type: ignore[arg-type]
+    made["rootfs"] = 3
+    LookUpUser(user).do(made)
+    return made["uid"], made["gid"], made["groups"], made["home"]
+
+
+def test_a_passwd_that_is_a_fifo_is_not_read() -> None:
+    assert look_up(b"root:x:5:5::/r:", mode=stat.S_IFIFO) == (0, 0, (0,), "/")
+
+
+@given(st.binary(max_size=400) | st.text(alphabet="root:x0\n,²-", max_size=80).map(str.encode))
+def test_no_file_of_an_image_breaks_us(content: bytes) -> None:
+    for user in ("", "0", "root", "0:root"):
+        try:
+            uid, gid, _, home = look_up(content, user)
+        except InvalidInput:
+            continue
+        assert 0 <= uid < 1 << 32
+        assert 0 <= gid < 1 << 32
+        assert home
+
+
+def test_an_endless_passwd_is_read_to_a_megabyte() -> None:
+    assert look_up(b"x" * (3 << 20)) == (0, 0, (0,), "/")
