@@ -17,7 +17,7 @@ import pytest
 from nanocontainer.errors import Corrupt, Unsupported
 from nanocontainer.image import streams
 
-PLAIN = b"".join(hashlib.sha256(bytes([n % 251])).digest() for n in range(40_000)) + bytes(700_000)
+PLAIN = b"".join(hashlib.sha256(bytes([n % 251])).digest() for n in range(12_000)) + bytes(700_000)
 DIGEST = "sha256:" + hashlib.sha256(PLAIN).hexdigest()
 
 
@@ -65,7 +65,7 @@ def test_several_streams_one_after_another(packer: str, libraries: str) -> None:
 
 @pytest.mark.parametrize("packer", ["gzip", "bzip2", "xz", "zstd"])
 def test_truncated_and_damaged(packer: str, libraries: str) -> None:
-    plain = PLAIN[:1_200_000]
+    plain = PLAIN[:370_000]
     digest = "sha256:" + hashlib.sha256(plain).hexdigest()
     packed = PACKERS[packer](plain)
     for broken in (packed[:-9], packed[: len(packed) // 2], packed[:20], packed[:-3000] + b"x" * 3000):
@@ -163,7 +163,8 @@ def test_ahead_passes_errors_and_stops_early() -> None:
     assert threading.active_count() == before
 
 
-def test_ahead_can_be_stopped_while_it_waits() -> None:
+def test_ahead_can_be_stopped_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_JOIN", 0.05)
     stop, answer = threading.Event(), threading.Event()
 
     def slow() -> Iterator[bytes]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 18
 _POLL = 0.2  # seconds between two looks at whether to stop
+_JOIN = 1.0  # seconds that a stopped producer is waited for
 
 
 def ahead(chunks: Iterator[bytes], depth: int = 8, stop: threading.Event | None = None) -> Iterator[bytes]:
@@ -68,7 +69,7 @@ def ahead(chunks: Iterator[bytes], depth: int = 8, stop: threading.Event | None 
             yield item
     finally:
         done.set()
-        thread.join(timeout=1.0)  # it may wait for the network; it ends by itself when that answers
+        thread.join(timeout=_JOIN)  # it may wait for the network; it ends by itself when that answers
 
 
 def digested(chunks: Iterator[bytes], digest: str, what: str, size: int | None = None) -> Iterator[bytes]:
