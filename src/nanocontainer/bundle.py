@@ -111,3 +111,9 @@ def complete() -> None:
     """At the end of a verb: keep what it has loaded. Not for verbs that load libraries: `re` is the first of them all."""
     if _installed and "re" not in sys.modules:
         _installed[0].complete()
+
+
+def forget() -> None:
+    """For a process that lives long and imports no more: drop what was read from the file."""
+    for bundle in _installed:
+        bundle.entries.clear()  # every module's __loader__ holds on to the bundle itself

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from .. import bundle
 from ..errors import CommandNotExecutable, CommandNotFound, NanoError
 from ..lean import signals
 from .attach import Client, listen
@@ -90,6 +91,8 @@ def _keep(
         clients=[Client(first, stdin=spec.open_stdin)] if first else [],
         stdin_once=spec.open_stdin and not spec.detached,
     )
+    bundle.forget()
+    life.kernel.give_memory_back()
     streams.run()
     _, status = life.kernel.waitpid(world["pid"])
     code = os.waitstatus_to_exitcode(status)

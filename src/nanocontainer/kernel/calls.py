@@ -184,6 +184,12 @@ class Kernel:
         ctypes.memset(start, 0, end - start)
         ctypes.memmove(start, os.fsencode(text)[: end - start - 1], min(len(os.fsencode(text)), end - start - 1))
 
+    def give_memory_back(self) -> None:
+        """Return free pages of the heap to the kernel (malloc_trim(3)); musl does it by itself and has no such call."""
+        trim = getattr(_libc, "malloc_trim", None)
+        if trim is not None:
+            trim(ctypes.c_size_t(0))
+
     def capset(self, effective: int, permitted: int, inheritable: int) -> None:
         """The three capability sets of this thread, as bit masks (capset(2), version 3)."""
         header = (0x20080522).to_bytes(4, "little") + bytes(4)
