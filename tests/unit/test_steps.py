@@ -206,11 +206,13 @@ def test_mount_bind_at_a_hostile_place(code: int, words: str) -> None:
     assert calls(made)[-1] == "close(100)"
 
 
-def test_pivot_root() -> None:
+def test_pivot_root_exchanges_the_root_of_the_mount_namespace() -> None:
     made = world(rootfs=7)
     PivotRoot().do(made)
-    assert calls(made) == [
-        "fchdir(7)", "pivot_root('.', '.')", f"umount2('.', {abi.MNT_DETACH})", "chdir('/')",
+    said = calls(made)
+    assert said[:2] == [f"pidfd_open({os.getpid()})", f"setns(100, {abi.CLONE_NEWNS})"]  # from any chroot
+    assert said[2:] == [
+        "close(100)", f"mount(None, '/', None, {abi.MS_REC | abi.MS_PRIVATE})", "fchdir(7)", "pivot_root('.', '.')", f"umount2('.', {abi.MNT_DETACH})", "chdir('/')",
     ]  # fmt: skip
 
 

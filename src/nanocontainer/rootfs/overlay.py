@@ -160,7 +160,10 @@ class ProtectRootfs(Step):
 class PivotRoot(Step):
     """The container's files become all there is: the host's are taken away.
 
-    chroot(2) would leave them in the mount table for anybody who finds the way back.
+    chroot(2) would leave them in the mount table for anybody who finds the way back. For the same reason it is the root
+    of the mount namespace that is exchanged, not only ours: where this engine itself runs in a chroot, the two differ,
+    and the host's root would stay below the container's, for `exec` (setns(2) starts at the namespace's root) and for
+    every ".." behind a chroot(2).
     """
 
     def reads(self) -> tuple[str, ...]:
@@ -168,6 +171,10 @@ class PivotRoot(Step):
 
     def do(self, world: World) -> None:
         kernel = world.kernel
+        self_fd = kernel.pidfd_open(os.getpid())
+        kernel.setns(self_fd, abi.CLONE_NEWNS)  # our own: from any chroot to the namespace's root
+        kernel.close(self_fd)
+        kernel.mount(None, "/", None, abi.MS_REC | abi.MS_PRIVATE)  # that one too: see PrivatizeMounts
         kernel.fchdir(world["rootfs"])
         kernel.pivot_root(".", ".")  # the old root now lies on top of the new one, at the same place
         kernel.umount2(".", abi.MNT_DETACH)
