@@ -450,6 +450,29 @@ def test_completion_scripts(cli: Cli, shell: str) -> None:
     assert cli("completion", "csh")[0] == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "replies"),
+    [
+        ("nanocontainer ru", ["run"]),
+        ("nanocontainer run --pull=n", ["never"]),  # behind the = only: to bash that is the word
+        ("nanocontainer run --pull=", ["always", "missing", "never"]),
+        ("nanocontainer run debian:1", ["12"]),
+        ("nanocontainer stop ", ["web", "worker"]),
+        ("nanocontainer run tiny /bin/ech", ["/bin/echo"]),
+        ("nanocontainer nope ", []),
+    ],
+)
+def test_bash_completes(state: Paths, line: str, replies: list[str]) -> None:
+    script = (
+        f'nanocontainer() {{ {sys.executable} -IS {LAUNCHER} "$@"; }}; source <(nanocontainer completion bash)\n'
+        f"COMP_LINE='{line}' COMP_POINT={len(line)}; compopt() {{ :; }}; _nanocontainer\n"
+        'for reply in "${COMPREPLY[@]}"; do echo "$reply"; done'
+    )
+    env = {**os.environ, "NANOCONTAINER_ROOT": state.state}
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert (done.stdout.split(), done.stderr) == (replies, "")
+
+
 @pytest.fixture
 def state(tmp_path: Path) -> Paths:
     for name in ("web", "worker"):
@@ -504,6 +527,7 @@ def test_complete_without_state(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("NANOCONTAINER_ROOT", "/nowhere")
     assert cli("__complete", "stop", "") == (0, "", "")
     assert cli("__complete", "--", "run", "--rm=") == (0, "", "")
+    assert cli("__complete", "--", "--ver") == (0, "--version\n", "")
     assert cli("__complete")[1].startswith("run\n")
     assert not cli.engine.asked
 

@@ -1,7 +1,7 @@
 """Completion: the scripts of the shells, and the hidden __complete that knows what can stand at a place.
 
-`nanocontainer __complete WORD... LAST` prints candidates for LAST, one a line. It only reads directories of the state:
-no engine is made, nothing is started or changed, and what cannot be read has no candidates.
+`nanocontainer __complete -- WORD... LAST` prints candidates for LAST, one a line. It only reads directories of the
+state: no engine is made, nothing is started or changed, and what cannot be read has no candidates.
 """
 
 from __future__ import annotations
@@ -23,24 +23,23 @@ if TYPE_CHECKING:
 BASH = """\
 # bash completion for nanocontainer. To load it:  source <(nanocontainer completion bash)
 _nanocontainer() {
-    local IFS=$'\\n' line words cword
-    # The shell splits at = and :, which are part of our words (--pull=always, debian:12): put them together again.
-    if declare -F _get_comp_words_by_ref > /dev/null; then
-        _get_comp_words_by_ref -n =: words cword
-    else
-        words=("${COMP_WORDS[@]}") cword=$COMP_CWORD
-    fi
+    local line=${COMP_LINE:0:COMP_POINT} IFS=$' \\t\\n' word before reply file
+    local -a words
+    read -ra words <<< "$line"
+    [[ $line == *[[:space:]] ]] && words+=("")
+    word=${words[${#words[@]}-1]}
+    # To bash a word ends at = and :, which are part of ours (--pull=always, debian:12): it wants what stands behind.
+    before=${word%"${word##*[=:]}"}
     COMPREPLY=()
-    for line in $("${words[0]}" __complete "${words[@]:1:cword}" 2> /dev/null); do
-        case $line in
-            :files) compopt -o filenames; COMPREPLY=($(compgen -f -- "${COMP_WORDS[COMP_CWORD]}")) ;;
-            *) COMPREPLY+=("$line") ;;
-        esac
-    done
-    if declare -F __ltrimcolon_completions > /dev/null; then
-        __ltrimcolon_completions "${words[cword]}"
-    fi
-    case ${COMPREPLY[0]-} in *=) compopt -o nospace ;; esac
+    while IFS= read -r reply; do
+        if [[ $reply == :files ]]; then
+            compopt -o filenames
+            while IFS= read -r file; do COMPREPLY+=("$file"); done < <(compgen -f -- "${word#"$before"}")
+        else
+            COMPREPLY+=("${reply#"$before"}")
+        fi
+    done < <("${words[0]}" __complete -- "${words[@]:1}" 2> /dev/null)
+    if [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[=,] ]]; then compopt -o nospace; fi
 }
 complete -F _nanocontainer nanocontainer nanoc
 """
@@ -48,12 +47,15 @@ ZSH = """\
 #compdef nanocontainer nanoc
 # zsh completion for nanocontainer. To load it:  source <(nanocontainer completion zsh)
 _nanocontainer() {
-    local -a found
-    found=("${(@f)$(${words[1]} __complete "${(@)words[2,CURRENT]}" 2> /dev/null)}")
+    local -a found bare
+    found=("${(@f)$(${words[1]} __complete -- "${(@)words[2,CURRENT]}" 2> /dev/null)}")
     if [[ ${found[1]} == :files ]]; then
         _files
     elif [[ -n ${found[1]} ]]; then
-        compadd -- "${found[@]}"
+        bare=(${(M)found:#*[=,]})
+        found=(${found:#*[=,]})
+        (( $#bare )) && compadd -S '' -- "${bare[@]}"
+        (( $#found )) && compadd -- "${found[@]}"
     fi
 }
 compdef _nanocontainer nanocontainer nanoc
@@ -62,10 +64,10 @@ FISH = """\
 # fish completion for nanocontainer. To load it:  nanocontainer completion fish | source
 function __nanocontainer_complete
     set -l words (commandline -opc) (commandline -ct)
-    set -l found ($words[1] __complete $words[2..-1] 2> /dev/null)
+    set -l found ($words[1] __complete -- $words[2..-1] 2> /dev/null)
     if test "$found[1]" = ":files"
         __fish_complete_path (commandline -ct)
-    else
+    else if set -q found[1]
         printf '%s\\n' $found
     end
 end
@@ -108,7 +110,7 @@ def completion(app: App, given: flags.Given) -> int:
 
 
 def complete(app: App, given: flags.Given) -> int:
-    """`__complete WORD... LAST`. An error here would only disturb who types: then there are no candidates."""
+    """`__complete -- WORD... LAST`. An error here would only disturb who types: then there are no candidates."""
     words = given.args or [""]
     out("".join(f"{word}\n" for word in candidates(words, _paths(words))))
     return 0

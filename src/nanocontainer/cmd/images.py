@@ -60,7 +60,7 @@ def images(app: App, given: Given) -> int:
     rows = [
         fields(image, repository, tag, digest, whole)
         for image in sorted(app.engine.images(complain), key=lambda image: image.created, reverse=True)
-        for repository, tag, digest in names(image, given["digests"] or "Digest" in form)
+        for repository, tag, digest in names(image, given["digests"] or "Digest" in form or form == "json")
         if _matches(app, image, repository, tag, wanted)
     ]
     if given["quiet"] and form in ("", "table"):

@@ -85,7 +85,8 @@ def main(words: list[str], app: App | None = None) -> int:
         return PIPE_CLOSED
     except OSError as error:  # not expected, but a user can still understand it: a full disk, a lost file
         named = f" {error.filename}" if error.filename else ""
-        failed = NanoError(f"{said[0] or PROGRAM} failed{named}", error.strerror or str(error))
+        hint = "run as root (sudo)" if isinstance(error, PermissionError) else ""
+        failed = NanoError(f"{said[0] or PROGRAM} failed{named}", error.strerror or str(error), hint)
         return _report(failed.with_traceback(error.__traceback__), said[0], app.debug)
     except Exception as error:
         hint = "" if app.debug else f"{PROGRAM} --debug {said[0]} shows the trace, which we need to mend it"

@@ -41,9 +41,11 @@ class Progress:
         self._draw()
 
     def line(self, text: str) -> None:
-        """A line of text, above the bars."""
+        """A line of text: above the bars, or below them when all of them are full."""
         if self.silent:
             return
+        if self.layers and all(event.status in _DONE for event in self.layers.values()):
+            self.layers, self.drawn = {}, 0
         up = f"\x1b[{self.drawn}A\x1b[J" if self.drawn else ""
         self.drawn = 0
         err(f"{up}{text}\n")
