@@ -79,7 +79,8 @@ BRIDGE = network()
 def exec_plan(spec: Spec, facts: Facts = V2, **options: Any) -> Plan:
     given: dict[str, Any] = {
         "pid": 77, "cgroup": "/sys/fs/cgroup/nanocontainer/x", "groups1": (), "args": ("ls", "-l"),
-        "env": ("PATH=/bin",), "cwd": "", "user": "", "tty": False, "privileged": False, "paths": PATHS, "null": ("stdin",), **options,
+        "env": ("PATH=/bin",), "cwd": "", "user": "", "tty": False, "privileged": False, "paths": PATHS,
+        "null": ("stdin",), **options,
     }  # fmt: skip
     return planner.plan_exec(planner.resolve(spec, IMAGE, id=ID, name="web", created="2020"), facts, **given)
 

@@ -234,7 +234,7 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
     confined = words.get("seccomp") != "unconfined" and not spec.privileged
     if confined:
         profile = words.get("seccomp") or "default"
-        host.append(CompileSeccomp(profile, facts.machine, keep, facts.release, f"{paths.run}/seccomp"))
+        host.append(CompileSeccomp(profile, facts.machine, keep, facts.release, f"{paths.run}/cache/seccomp"))
     joined = tuple(["ipc"] if spec.ipc_mode.startswith("container:") else [])
     if spec.pid_mode.startswith("container:"):
         host.append(OpenProcess(inputs.pid_target))
@@ -319,12 +319,11 @@ def _kernel_mounts(spec: Spec, own_net: bool) -> list[Step]:
     ]
     targets = {mount.target.rstrip("/") for mount in spec.mounts}
     if spec.ipc_mode == "host":
-        steps += [MountBind("/dev/shm", "/dev/shm"), MountBind("/dev/mqueue", "/dev/mqueue")]
-    else:
-        if "/dev/shm" not in targets:
-            shm = ("mode=1777", f"size={spec.shm_size}")
-            steps.append(MountShm(options=shm, attributes=("nosuid", "nodev", "noexec")))
-        steps.append(MountMqueue())
+        steps.append(MountBind("/dev/shm", "/dev/shm"))
+    elif "/dev/shm" not in targets:
+        shm = ("mode=1777", f"size={spec.shm_size}")
+        steps.append(MountShm(options=shm, attributes=("nosuid", "nodev", "noexec")))
+    steps.append(MountMqueue())  # shows the queues of the IPC namespace that we are in, the host's too
     return steps
 
 
@@ -384,7 +383,7 @@ def plan_exec(
         host.append(OpenContainerTerminal())
     if confined:
         profile = words.get("seccomp") or "default"
-        host.append(CompileSeccomp(profile, facts.machine, keep, facts.release, f"{paths.run}/seccomp"))
+        host.append(CompileSeccomp(profile, facts.machine, keep, facts.release, f"{paths.run}/cache/seccomp"))
     host.append(Clone((), join_pid=spec.pid_mode != "host"))
     namespaces = ["mnt", "net", "cgroup"]
     if spec.uts_mode != "host":

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..paths import Paths
 
 _BLOCK = 1 << 20
+_MOST_LINKED = 200  # files with several names that are kept open while a tree is copied; of more, each name is a copy
 _DEEPEST = 100  # directories opened at once when a tree is removed
 
 
@@ -64,22 +65,26 @@ def copy_up(kernel: Kernel, rootfs: int, target: str, volume: str) -> None:
     """Copy what the image has at `target` into an empty volume directory, which also takes its mode and owner.
 
     The image is hostile: it is walked by open files only, links are copied and never followed. A target that is missing
-    or no directory leaves the volume empty.
+    or no directory leaves the volume empty. Several names of one file stay that.
     """
     try:
         source = safepath.open_in(kernel, rootfs, target, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
         return
     into = os.open(volume, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    first: dict[tuple[int, int], int] = {}
     try:
         if not os.listdir(into):
-            _copy_directory(source, into)
+            _copy_directory(source, into, first)
     finally:
+        for fd in first.values():
+            os.close(fd)
         os.close(source)
         os.close(into)
 
 
-def _copy_directory(source: int, into: int) -> None:
+def _copy_directory(source: int, into: int, first: dict[tuple[int, int], int]) -> None:
+    """first: of files with several names the copies, open: a name of ours could be somebody's link by now."""
     for name in os.listdir(source):
         found = os.stat(name, dir_fd=source, follow_symlinks=False)
         kind = stat.S_IFMT(found.st_mode)
@@ -88,7 +93,7 @@ def _copy_directory(source: int, into: int) -> None:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             below, made = os.open(name, flags, dir_fd=source), os.open(name, flags, dir_fd=into)
             try:
-                _copy_directory(below, made)
+                _copy_directory(below, made, first)
             finally:
                 os.close(below)
                 os.close(made)
@@ -97,7 +102,13 @@ def _copy_directory(source: int, into: int) -> None:
             os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=into)
             os.chown(name, found.st_uid, found.st_gid, dir_fd=into, follow_symlinks=False)
         elif kind == stat.S_IFREG:
+            one = found.st_dev, found.st_ino
+            if one in first:
+                os.link(f"/proc/self/fd/{first[one]}", name, dst_dir_fd=into, follow_symlinks=True)
+                continue
             _copy_file(source, into, name, found)
+            if found.st_nlink > 1 and len(first) < _MOST_LINKED:
+                first[one] = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=into)
         else:
             os.mknod(name, found.st_mode, found.st_rdev, dir_fd=into)
             os.chown(name, found.st_uid, found.st_gid, dir_fd=into)
