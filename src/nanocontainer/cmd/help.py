@@ -33,6 +33,8 @@ def unknown(words: list[str]) -> flags.BadArguments:
     group = words[0] if words[0] in verbs.GROUPS else ""
     known = list(verbs.GROUPS[group][1]) if group else [*verbs.VERBS, *verbs.GROUPS, "help"]
     word = words[1] if group else words[0]
+    if word in verbs.LATER:
+        return flags.BadArguments(f"{PROGRAM} {' '.join(words[: 2 if group else 1])} is not supported yet")
     near = closest(word, known)
     said = f"{group} {near}".strip()
     hint = f"did you mean '{PROGRAM} {said}'?" if near else ""

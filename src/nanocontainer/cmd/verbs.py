@@ -44,6 +44,12 @@ HIDDEN: dict[str, Verb] = {
     "__complete": ("complete", "COMPLETE", "", ""),
 }
 
+# Words of docker and podman that we do not have yet: whoever types one shall not be sent to look for a typing error.
+LATER = frozenset(
+    "build builder buildx commit compose context cp diff events export history import kube login logout manifest "
+    "network play pod port push rename save search secret stats swarm top unshare update volume".split()
+)
+
 _IMAGE_INSPECT: Verb = ("inspect", "IMAGE_INSPECT", "", "All that is known of images, as JSON")
 _CONTAINER_INSPECT: Verb = ("inspect", "CONTAINER_INSPECT", "", "All that is known of containers, as JSON")
 
