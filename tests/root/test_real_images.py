@@ -107,6 +107,12 @@ def default_gateway(nano: Nano, name: str) -> str:
     raise AssertionError(f"{name} has no default route")
 
 
+def really_inside(nano: Nano, name: str) -> None:
+    """Before a test changes files by exec: it is the container's files that exec sees, not the host's."""
+    short = inspect(nano, name)["Id"][:12]
+    assert nano("exec", name, "cat", "/etc/hostname").out == f"{short}\n"
+
+
 def fetch(url: str, within: float = 10) -> bytes:
     """The body; tries again while the server is coming up."""
     deadline = time.monotonic() + within
@@ -158,6 +164,7 @@ def test_debian(clean: Nano, debian_image: str, pulled: Callable[[str], str], tm
 
     script = "while ! [ -e /usr/null ]; do sleep 0.1; done; cp /usr/page index.html; exec python3 -u -m http.server"
     nano("run", "-d", "--name", "web", "-p", "127.0.0.1::8000", "-w", "/srv", image, "sh", "-c", script)
+    really_inside(nano, "web")
     gateway = default_gateway(nano, "web")
     with served(repository) as port:
         source = f"deb [trusted=yes] http://{gateway}:{port}/ ./"
@@ -193,6 +200,7 @@ def test_alpine(clean: Nano, alpine_image: str, pulled: Callable[[str], str], tm
 
     script = "while ! [ -e /usr/bin/answer ]; do sleep 0.1; done; exec nc -lk -p 80 -e /usr/bin/answer"
     nano("run", "-d", "--name", "web", "-p", "127.0.0.1::80", image, "sh", "-c", script)
+    really_inside(nano, "web")
     gateway = default_gateway(nano, "web")
     with served(repository) as port:
         nano("exec", "web", "sh", "-c", "> /etc/apk/repositories; rm -rf /etc/apk/repositories.d")
