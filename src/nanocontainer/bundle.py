@@ -103,7 +103,7 @@ _installed: list[Bundle] = []
 def install() -> None:
     """Put the bundle before the ordinary finders. The launcher's first act."""
     bundle = Bundle()
-    sys.meta_path.insert(0, bundle)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, bundle)
     _installed.append(bundle)
 
 

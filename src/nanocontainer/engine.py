@@ -18,7 +18,7 @@ import time
 
 from .container.lifecycle import Lifecycle
 from .container.locks import Lock, holder
-from .errors import Conflict, InvalidInput, NanoError, NotFound, NotRunning, Unsupported
+from .errors import Conflict, InvalidInput, NanoError, NotFound, NotPermitted, NotRunning, Unsupported
 from .paths import Paths, make_dirs, new_id
 from .plan.wire import Wire
 from .record import Record
@@ -428,7 +428,7 @@ class Engine:
         try:
             image = self.life.images.find(spec.image)
             layers = self.life.images.layer_paths(image)
-        except (NotFound, PermissionError):
+        except (NotFound, NotPermitted):
             from .image.model import Image, ImageConfig
 
             if not spec.command:

@@ -90,6 +90,11 @@ class JsonLog:
     def fileno(self) -> int:
         return self._fd
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether all that was given to us is in the file: then another process may go on writing it."""
+        return not self.lost and not any(self._rest.values())
+
     def write(self, stream: str, data: bytes) -> None:
         """Output of a stream ("stdout" or "stderr"), as it came. Never fails; see the module's text."""
         if rest := self._rest[stream]:

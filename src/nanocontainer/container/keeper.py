@@ -9,6 +9,7 @@ more than one container; when it is killed, the kernel kills init, and the next 
 
 from __future__ import annotations
 
+import gc
 import os
 
 from .. import bundle
@@ -16,10 +17,10 @@ from ..errors import CommandNotExecutable, CommandNotFound, NanoError
 from ..lean import signals
 from .attach import Client, listen
 from .events import emit
-from .locks import Lock
 from .jsonlog import open_log
+from .locks import Lock
 from .spec import Spec, State
-from .streams import Streams
+from .watch import Held, watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,42 +77,39 @@ def _keep(
     emit(life.paths, "container", "start", spec.id, image=spec.image, name=spec.name)
     report.say({"id": spec.id, "name": spec.name})
     report.close()
-    _close_slots(world, *_CLOSED)
-    pidfd = world["pidfd"]
+    _close_slots(world)
     master = world.slots.get("master", -1)
-    streams = Streams(
-        pidfd=pidfd,
-        signal=lambda number: life.kernel.pidfd_send_signal(pidfd, number),
+    held = Held(
+        id=spec.id,
+        state=life.paths.state,
+        run=life.paths.run,
+        pid=world["pid"],
+        pidfd=world["pidfd"],
+        lock=lock.fd,
+        listener=listener.detach(),
         stdin=outer.get("stdin", master if spec.open_stdin else -1),
         stdout=outer.get("stdout", -1),
         stderr=outer.get("stderr", -1),
         tty=master,
-        log=log,
-        listener=listener,
-        clients=[Client(first, stdin=spec.open_stdin)] if first else [],
         stdin_once=spec.open_stdin and not spec.detached,
+        ports=tuple(fd for slot, fd in world.slots.items() if slot.startswith("port ")),
+        log_driver=spec.log_driver,
+        log_options=spec.log_options,
     )
     bundle.forget()
     life.kernel.give_memory_back()
-    streams.run()
-    _, status = life.kernel.waitpid(world["pid"])
-    code = os.waitstatus_to_exitcode(status)
-    code = code if code >= 0 else 128 - code
-    if log:
-        log.close()
-    _close_slots(world, "port ")  # before their claims are released: the next one must be able to bind them
-    life.ended(spec, state, code)
-    streams.finish(code)
+    gc.freeze()
+    gc.enable()  # commands do without it; a keeper may live for weeks
+    watch(held, log, life=life, clients=(Client(first, stdin=spec.open_stdin),) if first else ())
 
 
 # Files of the start that the container has by now. The terminal's master, the pidfd and reserved ports stay open.
 _CLOSED = ("rootfs", "netns", "devpts", "cgroup", "terminal", "target", "procs:")
 
 
-def _close_slots(world: World, *beginnings: str) -> None:
-    """Close the open files in the slots whose names begin so."""
+def _close_slots(world: World) -> None:
     for slot, value in world.slots.items():
-        if slot.startswith(beginnings):
+        if slot.startswith(_CLOSED):
             os.close(value)
 
 

@@ -120,6 +120,14 @@ class Streams:
         for fd in list(self._outputs):
             self._end_output(fd)
 
+    def at_rest(self) -> dict[str, int] | None:
+        """The open files that another process would need to go on; None while somebody is attached or data under way."""
+        if self._clients or self._pending or self._deadline or self._accept_at or self._listener is None:
+            return None
+        named = {stream: fd for fd, (_, stream) in self._outputs.items() if fd != self._tty}
+        stdout, stderr = named.get("stdout", -1), named.get("stderr", -1)
+        return {"stdin": self._stdin, "stdout": stdout, "stderr": stderr, "tty": self._tty}
+
     def watch(self, fd: int, handler: Callable[[], None]) -> None:
         """Call handler() whenever fd is readable or at its end, while run() runs. fd stays the caller's."""
         self._watch(fd, _IN, lambda events: handler())

@@ -1,0 +1,149 @@
+"""A running container is watched: streams, log, attached clients, and at the end its exit code.
+
+This is the long part of a keeper's life, and it should cost little. A keeper is a fork of a command that has loaded the
+whole engine, 5.6 MB of its own; the loop alone needs 3.2. So a keeper that has nothing to do
+some seconds after the start executes itself anew (execve(2)) with the loop alone (resume.py). The process
+stays the same one: its lock (fcntl(2): record locks are kept), its child, the child's death signal
+(PR_SET_PDEATHSIG(2const)) and the open files it passes on. Containers that end before that never pay for it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from ..errors import NanoError
+from ..lean import dumps, loads, signals, sockets
+from ..paths import Paths
+from ..record import Record
+from .attach import Client
+from .jsonlog import JsonLog, open_log
+from .spec import State
+from .streams import Streams
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from .lifecycle import Lifecycle
+
+AFTER = 2.0  # seconds until a keeper makes itself small
+AGAIN = 5.0  # seconds until it looks again, when it was busy
+_PROGRAM = f"{os.path.dirname(os.path.abspath(__file__))}/resume.py"
+
+
+class Held(Record):
+    """What a keeper holds of its container: numbers that mean the same after execve(2). Open files, -1 for none."""
+
+    id: str
+    state: str
+    run: str
+    pid: int
+    pidfd: int
+    lock: int
+    listener: int
+    stdin: int = -1
+    stdout: int = -1
+    stderr: int = -1
+    tty: int = -1
+    stdin_once: bool = False
+    ports: tuple[int, ...] = ()
+    log_driver: str = ""
+    log_options: dict[str, str] = {}
+
+    @property
+    def files(self) -> set[int]:
+        named = {self.pidfd, self.lock, self.listener, self.stdin, self.stdout, self.stderr, self.tty}
+        return {*named, *self.ports} - {-1}
+
+
+def watch(held: Held, log: JsonLog | None, *, life: Lifecycle | None = None, clients: tuple[Client, ...] = ()) -> None:
+    """Until the container has ended and is taken down, and all who are attached know its code.
+
+    life: the engine, if it is loaded; then this keeper still has to make itself small.
+    """
+    shrink = _Shrinking(held, log) if life else None
+    streams = Streams(
+        pidfd=held.pidfd,
+        signal=lambda number: signals.pidfd_send_signal(held.pidfd, number),
+        stdin=held.stdin,
+        stdout=held.stdout,
+        stderr=held.stderr,
+        tty=held.tty,
+        log=log,
+        listener=sockets.socket(fileno=held.listener),
+        clients=clients,
+        stdin_once=held.stdin_once,
+        timeouts=shrink.due if shrink else lambda: None,
+    )
+    if shrink:
+        shrink.streams = streams
+    streams.run()
+    _, status = os.waitpid(held.pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    code = code if code >= 0 else 128 - code
+    if log:
+        log.close()
+    for fd in held.ports:  # before their claims are released: the next container must be able to bind them
+        os.close(fd)
+    if life is None:
+        from .lifecycle import Lifecycle
+
+        life = Lifecycle(Paths(held.state, held.run))
+    life.ended(life.store.spec(held.id), _state(life, held.id), code)
+    streams.finish(code)
+
+
+def _state(life: Lifecycle, id: str) -> State:
+    """As it is on the disk now: others pause and rename. A file that was broken meanwhile must not stop the end."""
+    try:
+        return life.store.state(id)
+    except NanoError:
+        return State(status="running")
+
+
+class _Shrinking:
+    """Executes the keeper anew when it has been idle for long enough."""
+
+    def __init__(self, held: Held, log: JsonLog | None) -> None:
+        self.held, self.log = held, log
+        self.streams: Streams | None = None
+        self._at = time.monotonic() + AFTER
+
+    def due(self) -> float | None:
+        """Seconds until it is time; None where it cannot be done."""
+        left = self._at - time.monotonic()
+        if left > 0:
+            return left
+        assert self.streams
+        rest = self.streams.at_rest()
+        if rest is None or (self.log and not self.log.at_rest):
+            self._at = time.monotonic() + AGAIN
+            return AGAIN
+        try:
+            self._execute(rest)
+        except OSError:
+            return None  # the interpreter cannot be executed any more: go on as we are
+
+    def _execute(self, rest: dict[str, int]) -> NoReturn:
+        held = self.held.replace(**rest)
+        note = os.memfd_create("held", 0)
+        os.write(note, dumps(held.as_dict()).encode())
+        for fd in held.files:
+            os.set_inheritable(fd, True)
+        os.execv(sys.executable, [sys.executable, "-IS", _PROGRAM, held.id[:12], str(note)])
+
+
+def resume(note: int) -> NoReturn:
+    """The small keeper. note: an open file with what it holds."""
+    held = Held.from_dict(loads(os.pread(note, 1 << 20, 0).decode()))
+    os.close(note)
+    for fd in held.files:
+        os.set_inheritable(fd, False)
+    with open("/proc/self/comm", "w") as name:
+        name.write(f"nanoc:{held.id[:9]}")
+    try:
+        watch(held, open_log(f"{held.state}/containers/{held.id}", held.log_driver, held.log_options))
+    finally:
+        os._exit(0)
