@@ -52,6 +52,7 @@ def isolate() -> None:
     if child:
         _reap_until(child)
     reaper = parent
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: fixtures still clean up
     _call("unshare", CLONE_NEWNS | CLONE_NEWNET)
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     _mount_sysfs()
