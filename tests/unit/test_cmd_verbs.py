@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from nanocontainer.cmd import complete, verbs
 from nanocontainer.cmd.help import closest
 from nanocontainer.cmd.main import _load
 from nanocontainer.container.spec import Container, Port, Spec, State
-from nanocontainer.errors import CommandNotExecutable, CommandNotFound, Conflict, NanoError, NotRunning
+from nanocontainer.errors import CommandNotExecutable, CommandNotFound, Conflict, NanoError, NotFound, NotRunning
 from nanocontainer.paths import Paths
 
 from .cmd_fakes import IMAGE, OLD, WEB, Cli, no_terminal
@@ -196,7 +197,7 @@ def test_run_detached(cli: Cli, tmp_path: Path) -> None:
     assert path.read_text() == WEB
     [(_, spec, attach, how)] = cli.engine.asked
     assert spec == Spec("debian", command=("sleep", "1"), detached=True) and not attach
-    assert how["pull"] == "never" and how["platform"] == ""
+    assert how == {"pull": "never"}
     code, out, err = cli("run", "-d", "--cidfile", str(path), "debian")
     assert code == 125 and "the file exists already" in err
 
@@ -206,6 +207,31 @@ def test_run_checks_before_it_starts(cli: Cli) -> None:
         code, out, err = cli("run", *words, "debian")
         assert code == 125 and out == "" and err.startswith("Error: "), words
     assert not cli.engine.asked
+
+
+def test_run_pulls_what_is_missing(cli: Cli) -> None:
+    cli.engine.failing = {"launch": NotFound("no such image: debian")}
+    code, _, err = cli("run", "-d", "--platform", "linux/arm64", "debian")
+    assert code == 125 and err == "Error: no such image: debian\n"
+    assert [what[0] for what in cli.engine.asked] == ["launch", "pull", "launch"]
+    assert cli.engine.asked[1] == ("pull", "debian", "linux/arm64")
+    for words, asked in (
+        (["--pull=never", "debian"], ["launch"]),
+        (["nginx"], ["launch"]),  # the image is here: it is something else that is not found
+        (["--pull", "always", "nginx"], ["pull", "launch"]),
+    ):
+        cli.engine.asked.clear()
+        assert cli("run", "-d", *words)[0] == 125
+        assert [what[0] for what in cli.engine.asked] == asked
+
+
+def test_signals_during_a_start_are_kept(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def launch(spec: Spec, **how: object) -> tuple[str, None]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return WEB, None
+
+    monkeypatch.setattr(cli.engine, "launch", launch)
+    assert cli("run", "-d", "nginx") == (130, f"{WEB}\n", "")
 
 
 def test_create(cli: Cli) -> None:

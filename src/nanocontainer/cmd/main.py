@@ -117,6 +117,7 @@ def _do(words: list[str], app: App, said: list[str]) -> int:
     except flags.HelpWanted:
         return _help(said[0].split())
     _check_count(said[0], command, given.args)
+    _catch_interrupts()
     return command.do(app, given)
 
 
@@ -181,6 +182,15 @@ def _check_count(said: str, command: flags.Command, args: list[str]) -> None:
         number = least if len(args) < least else most
         wanted = f"requires {bound} {number} argument{'' if number == 1 else 's'}"
     raise flags.BadArguments(f"'{PROGRAM} {said}' {wanted}", hint=f"{PROGRAM} {said} {command.usage}")
+
+
+def _catch_interrupts() -> None:
+    """From here on ctrl-c is a KeyboardInterrupt, so that locks and temporary files are put away. The launcher has
+    left it to the kernel until now: there was nothing to put away, and a trace is no answer to it."""
+    from ..lean import signals
+
+    if signals.getsignal(signals.SIGINT) == signals.SIG_DFL:
+        signals.signal(signals.SIGINT, signals.default_int_handler)
 
 
 def _open_standard_files() -> None:

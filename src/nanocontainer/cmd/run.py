@@ -23,42 +23,62 @@ if TYPE_CHECKING:
 def run(app: App, given: Given) -> int:
     """`run`: the container's exit code; 0 where it was detached."""
     spec = specification(given)
-    detach, streams = given["detach"], _streams(given)
+    streams = _streams(given)
     if given["explain"] not in ("", "false"):
         return _explain(app, given["explain"], spec)
-    pull = _pull(given)
+    _check_pull(given)
     _check_cidfile(given["cidfile"])
-    if detach:
-        id, _ = app.engine.launch(spec, attach=False, **pull)
+    if given["pull"] == "always":
+        _fetch(app, given)
+    begin = _detached if given["detach"] else _attached
+    try:
+        return begin(app, given, spec, streams)
+    except NotFound:
+        if given["pull"] != "missing" or _is_here(app, spec.image):
+            raise
+    _fetch(app, given)
+    return begin(app, given, spec, streams)
+
+
+def _detached(app: App, given: Given, spec: Spec, streams: set[str]) -> int:
+    from .terminal import Held
+
+    with Held() as early:
+        id, _ = app.engine.launch(spec, attach=False, pull="never")
         _write_cidfile(given["cidfile"], id)
         out(f"{id}\n")
-        return 0
-    from .terminal import DETACH_KEYS, attach, check_tty, parse_keys
+    return 128 + early[0] if early else 0
+
+
+def _attached(app: App, given: Given, spec: Spec, streams: set[str]) -> int:
+    from .terminal import DETACH_KEYS, Held, attach, check_tty, parse_keys
 
     keys = parse_keys(given["detach-keys"]) or DETACH_KEYS
-    if implied(given, spec.entrypoint or spec.command or _default_command(app, spec, pull)):
+    if implied(given, spec.entrypoint or spec.command or _default_command(app, spec)):
         spec = spec.replace(tty=True, open_stdin=True)
     stdin = spec.open_stdin and "stdin" in streams
     check_tty(stdin, spec.tty)
-    id, session = app.engine.launch(spec, attach=True, **pull)
-    assert session is not None
-    try:
-        _write_cidfile(given["cidfile"], id)
-        if "stdout" not in streams and "stderr" not in streams:
-            out(f"{id}\n")
-        code = attach(
-            session,
-            stdin=stdin,
-            tty=spec.tty,
-            stdout="stdout" in streams,
-            stderr="stderr" in streams,
-            keys=keys,
-            sig_proxy=given["sig-proxy"],
-        )
-        if code is None:
-            session.detach()
-    finally:
-        session.close()
+    with Held() as early:
+        id, session = app.engine.launch(spec, attach=True, pull="never")
+        assert session is not None
+        try:
+            _write_cidfile(given["cidfile"], id)
+            if "stdout" not in streams and "stderr" not in streams:
+                out(f"{id}\n")
+            code = attach(
+                session,
+                stdin=stdin,
+                tty=spec.tty,
+                stdout="stdout" in streams,
+                stderr="stderr" in streams,
+                keys=keys,
+                sig_proxy=given["sig-proxy"],
+                early=early,
+            )
+            if code is None:
+                session.detach()
+        finally:
+            session.close()
     return code or 0
 
 
@@ -67,23 +87,19 @@ def create(app: App, given: Given) -> int:
     spec = specification(given)
     _streams(given)
     _check_cidfile(given["cidfile"])
-    id = app.engine.create(spec, **_pull(given))
+    _check_pull(given)
+    id = app.engine.create(spec, pull=given["pull"], platform=given["platform"], on_progress=_progress(given))
     _write_cidfile(given["cidfile"], id)
     out(f"{id}\n")
     return 0
 
 
-def _default_command(app: App, spec: Spec, pull: dict[str, Any]) -> Sequence[str]:
-    """The command of the image, asked for only where a person at a terminal gave none. Pulls what is missing."""
+def _default_command(app: App, spec: Spec) -> Sequence[str]:
+    """The command of the image, asked for only where a person at a terminal gave none. NotFound."""
     if not (os.isatty(0) and os.isatty(1)):
         return ()
-    try:
-        image = app.engine.image(spec.image)
-    except NotFound:
-        if pull["pull"] == "never":
-            raise
-        image = app.engine.pull(spec.image, platform=pull["platform"], on_progress=pull["on_progress"])
-    return (*image.config.entrypoint, *image.config.cmd)
+    config = app.engine.image(spec.image).config
+    return (*config.entrypoint, *config.cmd)
 
 
 def _streams(given: Given) -> set[str]:
@@ -96,18 +112,26 @@ def _streams(given: Given) -> set[str]:
     return {name.lower() for name in given["attach"]} or {"stdin", "stdout", "stderr"}
 
 
-def _pull(given: Given) -> dict[str, Any]:
-    """The engine's arguments about the image. Progress goes to stderr, and only where something is pulled."""
+def _check_pull(given: Given) -> None:
     if given["pull"] not in ("always", "missing", "never"):
         raise InvalidInput("invalid --pull", f"{given['pull']!r} is not always, missing or never")
-    return {
-        "pull": given["pull"],
-        "platform": given["platform"],
-        "on_progress": None if given["quiet"] else _progress(given.args[0], given["pull"] == "missing"),
-    }
 
 
-def _progress(image: str, missing: bool) -> Callable[[Any], None]:
+def _is_here(app: App, image: str) -> bool:
+    try:
+        app.engine.image(image)
+    except NotFound:
+        return False
+    return True
+
+
+def _fetch(app: App, given: Given) -> None:
+    """Pull the image. Done here and not by the engine's launch, so that ctrl-c ends a pull but never half a start."""
+    app.engine.pull(given.args[0], platform=given["platform"], on_progress=_progress(given))
+
+
+def _progress(given: Given) -> Callable[[Any], None] | None:
+    """What shows a pull, on stderr; nothing is imported before there is something to show."""
     shown: list[Any] = []
 
     def show(event: Any) -> None:
@@ -115,11 +139,11 @@ def _progress(image: str, missing: bool) -> Callable[[Any], None]:
             from .progress import Progress, full_name
 
             shown.append(Progress())
-            if missing:
-                shown[0].line(f"Unable to find image '{full_name(image)}' locally")
+            if given["pull"] == "missing":
+                shown[0].line(f"Unable to find image '{full_name(given.args[0])}' locally")
         shown[0].show(event)
 
-    return show
+    return None if given["quiet"] else show
 
 
 def _explain(app: App, form: str, spec: Spec) -> int:

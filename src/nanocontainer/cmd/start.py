@@ -7,6 +7,8 @@ from .flags import Command, Given
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..container.attach import Session
     from .main import App
 
@@ -22,13 +24,14 @@ def start(app: App, given: Given) -> int:
     ref = given.args[0]
     spec = app.engine.inspect(ref).spec
     stdin = given["interactive"] and spec.open_stdin
-    from .terminal import check_tty
+    from .terminal import Held, check_tty
 
     check_tty(stdin, spec.tty)
-    session = app.engine.start(ref, attach=True)
-    if session is None:
-        raise NanoError(f"cannot attach to container {ref}", "it has been started and gave no session")
-    return _carry(session, given, stdin, spec.tty)
+    with Held() as early:
+        session = app.engine.start(ref, attach=True)
+        if session is None:
+            raise NanoError(f"cannot attach to container {ref}", "it has been started and gave no session")
+        return _carry(session, given, stdin, spec.tty, early=early)
 
 
 def attach(app: App, given: Given) -> int:
@@ -46,12 +49,16 @@ def attach(app: App, given: Given) -> int:
     return _carry(app.engine.attach(ref, stdin=stdin), given, stdin, container.spec.tty, redraw=True)
 
 
-def _carry(session: Session, given: Given, stdin: bool, tty: bool, redraw: bool = False) -> int:
+def _carry(
+    session: Session, given: Given, stdin: bool, tty: bool, *, redraw: bool = False, early: Sequence[int] = ()
+) -> int:
     from . import terminal
 
     try:
         keys = terminal.parse_keys(given["detach-keys"]) or terminal.DETACH_KEYS
-        code = terminal.attach(session, stdin=stdin, tty=tty, keys=keys, sig_proxy=given["sig-proxy"], redraw=redraw)
+        code = terminal.attach(
+            session, stdin=stdin, tty=tty, keys=keys, sig_proxy=given["sig-proxy"], redraw=redraw, early=early
+        )
         if code is None:
             session.detach()
     finally:

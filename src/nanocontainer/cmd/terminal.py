@@ -24,6 +24,7 @@ from .output import STDERR, STDIN, STDOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Protocol
 
     class Stream(Protocol):
@@ -62,11 +63,13 @@ def attach(
     keys: bytes = DETACH_KEYS,
     sig_proxy: bool = True,
     redraw: bool = False,
+    early: Sequence[int] = (),
 ) -> int | None:
     """Carry bytes until the process ends: its exit code, or None where the user has detached.
 
     stdin: pass ours on. tty: the process has a terminal. keys: what detaches, empty for nothing. sig_proxy: pass the
-    signals we get on. redraw: make a program that is at work already paint its screen or prompt again.
+    signals we get on. redraw: make a program that is at work already paint its screen or prompt again. early: signals
+    that have come before (see Held).
     NanoError where the keeper is lost, BrokenPipeError where nobody reads our stdout any more.
     """
     loop = _Loop(stream, stdin, tty, {"o": STDOUT if stdout else -1, "r": STDERR if stderr else -1}, keys, sig_proxy)
@@ -75,6 +78,8 @@ def attach(
         try:
             if redraw:
                 loop.resize(1)  # a program hears only of a size that is new
+            for number in early:
+                os.kill(os.getpid(), number)  # now they have somebody to go to
             return loop.run(wakeup, raw)
         finally:
             if raw:
@@ -99,6 +104,30 @@ def check_tty(stdin: bool, tty: bool) -> None:
     """Refuse to give a process a terminal whose other end is not one."""
     if stdin and tty and not os.isatty(STDIN):
         raise InvalidInput("stdin is not a terminal", "--tty with --interactive needs one", "leave --tty out")
+
+
+class Held:
+    """Holds back what would end us, while a container is being started: or it would run on with nobody attached.
+
+    `with Held() as early` gives the list of the signals that came. Somebody who insists gets his KeyboardInterrupt.
+    """
+
+    def __enter__(self) -> list[int]:
+        self.came: list[int] = []
+        self.before = []
+        for number in (signals.SIGINT, signals.SIGTERM, signals.SIGHUP):
+            if signals.getsignal(number) != signals.SIG_IGN:
+                self.before.append((number, signals.signal(number, self._note)))
+        return self.came
+
+    def _note(self, number: int, frame: object) -> None:
+        self.came.append(number)
+        if self.came.count(number) == PATIENCE:
+            raise KeyboardInterrupt
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before:
+            signals.signal(number, handler)
 
 
 class Raw:
