@@ -52,7 +52,7 @@ def isolate() -> None:
     if child:
         _reap_until(child)
     reaper = parent
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: fixtures still clean up
+    signal.signal(signal.SIGTERM, _end)
     _call("unshare", CLONE_NEWNS | CLONE_NEWNET)
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     _mount_sysfs()
@@ -60,6 +60,12 @@ def isolate() -> None:
     mount("tmpfs", "/run/netns", "tmpfs", 0)  # names for network namespaces are ours too
     mount("none", "/", None, MS_REC | MS_SHARED)
     set_up("lo")
+
+
+def _end(number: int, _: object) -> None:
+    """Told to end: like Ctrl-C, so that fixtures clean up; once, however often it is said."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def outside(args: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
