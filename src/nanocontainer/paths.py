@@ -90,7 +90,7 @@ def check_name(name: str, what: str = "container name") -> str:
 
 
 def make_dirs(path: str, mode: int = 0o700) -> None:
-    """mkdir -p that says in words what went wrong. All that it makes has the mode: closed to other users, as state must be."""
+    """mkdir -p that says in words what went wrong. All it makes has the mode: closed to others, as state must be."""
     try:
         os.mkdir(path, mode)
     except FileExistsError:

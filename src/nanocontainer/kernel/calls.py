@@ -174,7 +174,7 @@ class Kernel:
         _prctl(abi.PR_SET_NAME, ctypes.addressof(text))
 
     def set_command_line(self, text: str) -> None:
-        """What /proc/PID/cmdline shows: overwrites our arguments in memory, as far as they reach (proc_pid_stat(5), 48, 49).
+        """What /proc/PID/cmdline shows: overwrites our arguments in memory, as far as they reach (proc_pid_stat(5)).
 
         The command that started a container may have secrets among its arguments; the keeper and --init's process 1
         are forks of it.
