@@ -240,8 +240,10 @@ class Engine:
         detach: bool = False,
         privileged: bool = False,
         inherit: bool = False,
+        size: tuple[int, int] = (0, 0),
     ) -> ExecSession:
-        """Run one more command in a running container; see ExecSession. inherit: with our own streams, if they are pipes."""
+        """Run one more command in a running container; see ExecSession. inherit: with our own streams, if they are
+        pipes. size: rows and columns of its terminal."""
         from .container.exec import run_exec
 
         return run_exec(
@@ -256,6 +258,7 @@ class Engine:
             detach=detach,
             privileged=privileged,
             inherit=inherit,
+            size=size,
         )
 
     def execute(self, ref: str, args: Sequence[str], *, input: bytes | None = None, **options: Any) -> Result:

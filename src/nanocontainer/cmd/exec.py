@@ -27,11 +27,12 @@ def exec(app: App, given: Given) -> int:
     if implied(given, command):
         tty = stdin = True
     env = environment(given) if "env" in given or "env-file" in given else ()
-    keys = b""
+    keys, size = b"", (0, 0)
     if tty and not detach:
-        from .terminal import DETACH_KEYS, check_tty, parse_keys
+        from .terminal import DETACH_KEYS, check_tty, parse_keys, terminal_size
 
         check_tty(stdin, tty)
+        size = terminal_size()
         keys = parse_keys(given["detach-keys"]) or DETACH_KEYS
     session: Any = app.engine.exec(
         ref,
@@ -44,6 +45,7 @@ def exec(app: App, given: Given) -> int:
         detach=detach,
         privileged=given["privileged"],
         inherit=True,
+        size=size,
     )
     if detach:
         return 0

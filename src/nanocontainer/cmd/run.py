@@ -51,13 +51,15 @@ def _detached(app: App, given: Given, spec: Spec, streams: set[str]) -> int:
 
 
 def _attached(app: App, given: Given, spec: Spec, streams: set[str]) -> int:
-    from .terminal import DETACH_KEYS, Held, attach, check_tty, parse_keys
+    from .terminal import DETACH_KEYS, Held, attach, check_tty, parse_keys, terminal_size
 
     keys = parse_keys(given["detach-keys"]) or DETACH_KEYS
     if implied(given, spec.entrypoint or spec.command or _default_command(app, spec)):
         spec = spec.replace(tty=True, open_stdin=True)
     stdin = spec.open_stdin and "stdin" in streams
     check_tty(stdin, spec.tty)
+    if spec.tty:
+        spec = spec.replace(console_size=terminal_size())
     with Held() as early:
         id, session = app.engine.launch(spec, attach=True, pull="never")
         assert session is not None

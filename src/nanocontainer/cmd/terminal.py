@@ -316,14 +316,19 @@ class _Loop:
         """Tell the size of our terminal; more: so much larger than it is."""
         if not self.tty:
             return
-        for fd in (STDIN, STDOUT, STDERR):
-            try:
-                rows, cols = termios.tcgetwinsize(fd)
-            except termios.error:
-                continue
-            if rows and cols:
-                self.stream.resize(rows + more, cols + more)
-            return
+        rows, cols = terminal_size()
+        if rows and cols:
+            self.stream.resize(rows + more, cols + more)
+
+
+def terminal_size() -> tuple[int, int]:
+    """Rows and columns of the caller's terminal; (0, 0) where there is none, or it does not know."""
+    for fd in (STDIN, STDOUT, STDERR):
+        try:
+            return termios.tcgetwinsize(fd)
+        except termios.error:
+            continue
+    return 0, 0
 
 
 def _chunk(fd: int) -> int:

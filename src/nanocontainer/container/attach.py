@@ -203,7 +203,8 @@ class Client:
             except OSError:
                 self._become_deaf()
                 return
-        if self.queue and self.queue[-1][0] == kind and len(self.queue[-1][1]) + len(data) <= BLOCK:
+        streams = kind in (OUTPUT, ERRORS)  # only these may be joined: "a 5" and "a 5" are not "a 55"
+        if streams and self.queue and self.queue[-1][0] == kind and len(self.queue[-1][1]) + len(data) <= BLOCK:
             joined = self.queue[-1][1]
             if not isinstance(joined, bytearray):
                 joined = bytearray(joined)

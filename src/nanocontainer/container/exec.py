@@ -191,8 +191,10 @@ def run_exec(
     detach: bool = False,
     privileged: bool = False,
     inherit: bool = False,
+    size: tuple[int, int] = (0, 0),
 ) -> ExecSession:
-    """Start a command in a running container. inherit: use the caller's own streams where they are pipes.
+    """Start a command in a running container. inherit: use the caller's own streams where they are pipes. size: rows and
+    columns of the terminal.
 
     NotRunning, Conflict (paused), CommandNotFound, CommandNotExecutable and what else a step says.
     """
@@ -219,6 +221,7 @@ def run_exec(
         privileged=privileged,
         paths=life.paths,
         null=null,
+        size=size,
     )
     world = World(life.kernel)
     inner: dict[str, int] = {}

@@ -141,8 +141,9 @@ def _leave_the_caller(keep: list[int]) -> None:
     os.setsid()
     os.chdir("/")
     os.umask(0o022)
-    for number in (signals.SIGINT, signals.SIGTERM, signals.SIGHUP, signals.SIGCHLD, signals.SIGWINCH):
-        signals.signal(number, signals.SIG_DFL)
+    for number in signals.valid_signals():
+        if callable(signals.getsignal(number)) or number == signals.SIGCHLD:
+            signals.signal(number, signals.SIG_DFL)
     signals.pthread_sigmask(signals.SIG_SETMASK, ())
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     for fd in range(3):

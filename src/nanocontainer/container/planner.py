@@ -230,7 +230,7 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
     ]
     host.append(MakeTerminals())
     if spec.tty:
-        host.append(OpenTerminal())
+        host.append(OpenTerminal(*spec.console_size))
     confined = words.get("seccomp") != "unconfined" and not spec.privileged
     if confined:
         profile = words.get("seccomp") or "default"
@@ -365,6 +365,7 @@ def plan_exec(
     privileged: bool,
     paths: Paths,
     null: tuple[str, ...] = (),
+    size: tuple[int, int] = (0, 0),
 ) -> Plan:
     """The steps that run one more command in a running container: join its namespaces, be confined as it is.
 
@@ -380,7 +381,7 @@ def plan_exec(
     host += [OpenCgroup1(group) for group in groups1]
     host.append(LookUpUser(user or spec.user, spec.groups))
     if tty:
-        host.append(OpenContainerTerminal())
+        host.append(OpenContainerTerminal(*size))
     if confined:
         profile = words.get("seccomp") or "default"
         host.append(CompileSeccomp(profile, facts.machine, keep, facts.release, f"{paths.run}/cache/seccomp"))

@@ -101,6 +101,7 @@ class Spec(Record):
     domainname: str = ""
     labels: dict[str, str] = {}
     tty: bool = False
+    console_size: tuple[int, ...] = (0, 0)  # rows and columns of the terminal to begin with
     open_stdin: bool = False
     detached: bool = False
     auto_remove: bool = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 
 from ..errors import NotFound
 from ..kernel import abi, safepath
@@ -198,6 +199,9 @@ class OpenTerminal(Step):
 
     side: ClassVar[Side] = "host"
 
+    rows: int = 0
+    columns: int = 0
+
     def reads(self) -> tuple[str, ...]:
         return ("devpts",)
 
@@ -207,6 +211,7 @@ class OpenTerminal(Step):
     def do(self, world: World) -> None:
         master = world.kernel.open("ptmx", os.O_RDWR | os.O_NOCTTY, 0, world["devpts"])
         world["master"], world["terminal"] = open_peer(world, master)
+        set_size(world, master, self.rows, self.columns)
 
     def explain(self) -> str:
         return (
@@ -225,6 +230,13 @@ def open_peer(world: World, master: int) -> tuple[int, int]:
     peer = kernel.ioctl(master, abi.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     assert isinstance(peer, int)
     return master, peer
+
+
+def set_size(world: World, terminal: int, rows: int, columns: int) -> None:
+    """The size that programs are told from their first look on (ioctl_tty(2), TIOCSWINSZ); 0 is not known."""
+    if rows and columns:
+        size = b"".join(number.to_bytes(2, sys.byteorder) for number in (rows, columns, 0, 0))
+        world.kernel.ioctl(terminal, abi.TIOCSWINSZ, size)
 
 
 class MountConsole(Step):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 
 from ..errors import NanoError, NotRunning
 from ..kernel import abi, safepath
@@ -53,6 +54,9 @@ class OpenContainerTerminal(Step):
 
     side: ClassVar[Side] = "host"
 
+    rows: int = 0
+    columns: int = 0
+
     def reads(self) -> tuple[str, ...]:
         return ("rootfs",)
 
@@ -69,6 +73,9 @@ class OpenContainerTerminal(Step):
         kernel.ioctl(master, abi.TIOCSPTLCK, bytes(4))
         world["master"] = master
         world["terminal"] = kernel.ioctl(master, abi.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        if self.rows and self.columns:
+            size = b"".join(number.to_bytes(2, sys.byteorder) for number in (self.rows, self.columns, 0, 0))
+            kernel.ioctl(master, abi.TIOCSWINSZ, size)
 
     def explain(self) -> str:
         return "Open a pseudo-terminal in the container's devpts and its other end by fd (pty(7), ioctl_tty(2) TIOCGPTPEER)."
