@@ -130,6 +130,7 @@ def test_a_cut_does_not_tear_a_character(tmp_path: Path, letter: str, before: in
     pieces = [text for _, text in texts(str(tmp_path))]
     assert "".join(pieces) == text
     assert all(PIECE - 4 < len(piece.encode()) <= PIECE for piece in pieces[:-1])
+    assert len(pieces[0].encode()) == PIECE - (PIECE - before) % len(letter.encode())  # no shorter than need be
 
 
 def test_no_character_at_a_cut(tmp_path: Path) -> None:
@@ -242,11 +243,10 @@ def test_rotation(scratch: Iterator[str], writes: list[tuple[str, str]], max_siz
 
 def test_a_log_that_somebody_emptied_is_not_rotated_early(tmp_path: Path) -> None:
     log = JsonLog(str(tmp_path), max_size=10_000)
-    for turn in range(10):
+    for turn in range(18):
         log.write("stdout", b"x" * 800 + b"\n")
         if turn == 8:
             os.truncate(tmp_path / FILE, 0)
-    log.write("stdout", b"x" * 800 + b"\n")
     log.close()
     assert os.listdir(tmp_path) == [FILE]
 
@@ -466,6 +466,16 @@ def test_reading_a_busy_log_ends(tmp_path: Path) -> None:
         lines += 1
     log.close()
     assert lines == 10
+
+
+def test_reading_in_the_middle_of_a_rotation(tmp_path: Path) -> None:
+    """Between two of its renames a number is missing."""
+    write(str(tmp_path), [("stdout", b"one\n")])
+    os.rename(tmp_path / FILE, tmp_path / f"{FILE}.2")
+    write(str(tmp_path), [("stdout", b"two\n")])
+    assert [text for _, text in texts(str(tmp_path))] == ["one\n", "two\n"]
+    os.rename(tmp_path / FILE, tmp_path / f"{FILE}.1")
+    assert [text for _, text in texts(str(tmp_path))] == ["one\n", "two\n"]
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

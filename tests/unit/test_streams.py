@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from nanocontainer.container import streams
-from nanocontainer.container.attach import BLOCK, Client, Session, listen
+from nanocontainer.container.attach import BLOCK, WINDOW, Client, Session, listen
 from nanocontainer.container.jsonlog import JsonLog
 from nanocontainer.container.logs import read_logs
 from nanocontainer.container.streams import GRACE, LIMIT, Streams
@@ -243,6 +243,15 @@ def test_what_is_queued_at_the_end_reaches_a_client_that_reads_later(keep: Calla
     assert (len(got["o"]), got["x"]) == (900_000, b"0")
 
 
+def test_what_waits_in_the_pipes_at_the_end_is_read_for_a_slow_client_too(keep: Callable[..., Kept]) -> None:
+    """The loop has stopped reading for its sake, and the first process ends: now there is a bound to what can come."""
+    kept = keep(*shell("head -c 1360000 /dev/zero; head -c 60000 /dev/zero >&2"), starters=(False,))
+    kept.process.wait()
+    kept.ended.wait(10)
+    got = take(kept.sessions[0])
+    assert (len(got["o"]), len(got["r"]), got["x"]) == (1_360_000, 60_000, b"0")
+
+
 def test_who_connects_in_the_last_moment_gets_the_code(tmp_path: Path) -> None:
     process = subprocess.Popen(shell("exit 5"))
     pidfd = os.pidfd_open(process.pid)
@@ -286,9 +295,10 @@ def test_others_who_never_stop_writing_are_cut_off(keep: Callable[..., Kept]) ->
 
 
 def test_output_that_is_closed_early(keep: Callable[..., Kept]) -> None:
-    kept = keep(*shell("exec >&-; echo err >&2; exec 2>&-; read x; exit 6"), starters=(True,))
+    kept = keep(*shell("printf out; exec >&-; echo err >&2; exec 2>&-; read x; exit 6"), starters=(True,))
     session = kept.sessions[0]
     take(session, until=lambda got: got["r"] == b"err\n")
+    assert kept.logged("stdout") == "out"  # half a line, but nothing can follow it
     session.send_stdin(b"go\n")
     assert take(session)["x"] == b"6"
 
@@ -397,6 +407,15 @@ def test_input_that_is_not_wanted_is_thrown_away(keep: Callable[..., Kept]) -> N
             assert session.receive()[0] in ("a", "x")
         session.send_stdin(b"x" * 50_000)
     assert take(session)["x"] == b"2"
+
+
+def test_input_that_waits_is_thrown_away_when_the_container_closes_its_end(keep: Callable[..., Kept]) -> None:
+    kept = keep(*shell("sleep 0.2; exec <&-; sleep 0.2"), starters=(True,))
+    session = kept.sessions[0]
+    session.send_stdin(b"x" * session.room)
+    while session.room < WINDOW // 2:  # a pipe takes 64 KiB: the rest waits until it is thrown away
+        assert session.receive()[0] == "a"
+    assert take(session)["x"] == b"0"
 
 
 def test_a_signal_is_not_held_up_by_input_that_nobody_reads(keep: Callable[..., Kept]) -> None:

@@ -117,8 +117,6 @@ class Streams:
                 handler = self._handlers.get(fd)
                 if handler:  # not closed by another one of this round
                     handler(events)
-        for fd in list(self._outputs):
-            self._end_output(fd)
 
     def at_rest(self) -> dict[str, int] | None:
         """The open files that another process would need to go on; None while somebody is attached or data under way."""
