@@ -246,7 +246,7 @@ def test_exec(cli: Cli) -> None:
     assert (ref, args) == ("web", ("ls", "-l"))
     assert how == {
         "env": ("A=b",), "cwd": "/x", "user": "me", "tty": False, "stdin": False, "detach": False, "privileged": True,
-        "inherit": True,
+        "inherit": True, "size": (0, 0),
     }  # fmt: skip
     assert cli("exec", "-d", "web", "ls") == (0, "", "")
     assert cli("exec", "-it", "web", "ls")[0] == 1
