@@ -61,7 +61,8 @@ class Facts(Record):
 
 
 def facts(paths: Paths, boot: str) -> Facts:
-    """The facts of this boot: from the cache, or probed and cached."""
+    """The facts of this boot: from the cache, or probed and, where containers can run here, cached: what is missing may
+    be there a moment later."""
     try:
         cached = Facts.from_dict(loads(read_file(paths.facts)))
         if cached.boot == boot and cached.version == Facts.FORMAT:
@@ -69,8 +70,9 @@ def facts(paths: Paths, boot: str) -> Facts:
     except (OSError, ValueError, TypeError, AttributeError):
         pass
     found = probe(boot)
-    make_dirs(paths.run)
-    write_file(paths.facts, dumps(found.as_dict()))
+    if not _lacking(found):
+        make_dirs(paths.run)
+        write_file(paths.facts, dumps(found.as_dict()))
     return found
 
 
@@ -91,7 +93,7 @@ def probe(boot: str = "") -> Facts:
         machine=abi.MACHINE,
         last_cap=int(_text("/proc/sys/kernel/cap_last_cap") or "40"),
         capabilities=_bounding_set(),
-        filesystems=tuple(line.split()[-1] for line in _text("/proc/filesystems").splitlines() if line),
+        filesystems=_filesystems(),
         cgroup2=cgroup2,
         controllers=controllers,
         cgroup1=cgroup1,
@@ -107,23 +109,44 @@ def probe(boot: str = "") -> Facts:
 
 def require(host: Facts) -> None:
     """Unsupported, with the name of what is missing, where this host cannot run containers at all."""
+    if lacking := _lacking(host):
+        raise Unsupported(*lacking)
+
+
+def _lacking(host: Facts) -> tuple[str, str, str] | None:
+    """What, why and hint of what is missing."""
     if not host.since(5, 14):
         version = ".".join(map(str, host.kernel))
-        raise Unsupported(
+        return (
             "this kernel is too old",
             f"Linux {version} lacks mount_setattr (5.12) and cgroup.kill (5.14)",
             "use Linux 5.14 or newer",
         )
     if host.machine not in ("x86_64", "aarch64"):
-        raise Unsupported(f"the architecture {host.machine} is not supported", "x86_64 and aarch64 are")
+        return f"the architecture {host.machine} is not supported", "x86_64 and aarch64 are", ""
     if not host.cgroup2:
-        raise Unsupported(
+        return (
             "no cgroup2 hierarchy is mounted",
             "processes of a container could not be found and killed",
             "mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified",
         )
     if "overlay" not in host.filesystems:
-        raise Unsupported("overlayfs is missing", "it is not in /proc/filesystems", "modprobe overlay")
+        return "overlayfs is missing", "the kernel does not know it, nor can it load the module", "modprobe overlay"
+    return None
+
+
+def _filesystems() -> tuple[str, ...]:
+    """Those of /proc/filesystems. overlay is a module on most hosts, which fsopen(2) has the kernel load, for root."""
+    found = tuple(line.split()[-1] for line in _text("/proc/filesystems").splitlines() if line)
+    if "overlay" not in found:
+        from .calls import Kernel
+
+        try:
+            os.close(Kernel().fsopen("overlay"))
+        except OSError:
+            return found
+        return *found, "overlay"
+    return found
 
 
 def _cgroups() -> tuple[str, dict[str, str]]:

@@ -243,21 +243,26 @@ class MaskPaths(Step):
         null = kernel.openat2(world["dev"], "null", abi.O_PATH, 0, safepath.EXACT)
         for path in self.paths:
             if not path.endswith("/"):
-                self._cover(world, path, kernel.open_tree(null, "", abi.OPEN_TREE_CLONE | abi.AT_EMPTY_PATH))
+                cover = kernel.open_tree(null, "", abi.OPEN_TREE_CLONE | abi.AT_EMPTY_PATH)
+                self._cover(world, path, cover)
+                kernel.close(cover)
         kernel.close(null)
         directories = [path for path in self.paths if path.endswith("/")]
         if directories:
             options, attributes = ("size=0", "nr_inodes=2", "mode=555"), ("ro", "nosuid", "nodev", "noexec")
             empty = new_mount(world, "tmpfs", options, attributes)
-            for path in directories[1:]:
-                self._cover(world, path, kernel.open_tree(empty, "", abi.OPEN_TREE_CLONE | abi.AT_EMPTY_PATH))
-            # The original too: a mount that is closed without a place costs the kernel a grace period, milliseconds
+            # First the original: before Linux 6.15 a mount without a place cannot be cloned (open_tree: EINVAL), and one
+            # that is closed without ever getting a place costs the kernel a grace period, milliseconds.
             self._cover(world, directories[0], empty)
+            for path in directories[1:]:
+                cover = kernel.open_tree(empty, "", abi.OPEN_TREE_CLONE | abi.AT_EMPTY_PATH)
+                self._cover(world, path, cover)
+                kernel.close(cover)
+            kernel.close(empty)
 
     def _cover(self, world: World, path: str, cover: int) -> None:
         place = _open_kernel_path(world, path)
         world.kernel.move_mount(cover, place)
-        world.kernel.close(cover)
         world.kernel.close(place)
 
     def explain(self) -> str:
