@@ -1,4 +1,4 @@
-"""Our own modules in one file, so that a cold start does not look for eighty.
+"""All modules of everyday verbs in one file, so that a cold start does not look for eighty.
 
 Python's import asks the file system about ten times per module: is there a package, an extension, a source, a newer
 .pyc? For the modules of a `run` that is a third of all that happens before the first step. So the .pyc contents of the
@@ -25,11 +25,10 @@ if TYPE_CHECKING:
 
 _ROOT = os.path.dirname(os.path.abspath(__file__))
 _FILE = f"{_ROOT}/__pycache__/bundle.{sys.implementation.cache_tag}.bin"
-_PREFIX = f"{__name__.rpartition('.')[0]}."
 
 
 class Bundle:
-    """A finder and loader (PEP 451) for the modules in the file, first on sys.meta_path."""
+    """A finder and loader (PEP 451) for the modules in the file, ours and the standard library's."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
@@ -59,19 +58,19 @@ class Bundle:
         exec(marshal.loads(self.entries[module.__name__][4]), module.__dict__)
 
     def complete(self) -> None:
-        """Add the modules of ours that were loaded and are not in the file. Failing is no harm."""
-        new = {
-            name: module.__file__
+        """Add the modules that were loaded from a source and are not in the file. Failing is no harm."""
+        new: dict[str, str] = {
+            name: module.__file__ or ""
             for name, module in list(sys.modules.items())
-            if name.startswith(_PREFIX) and name not in self.entries and getattr(module, "__file__", None)
+            if name not in self.entries and str(getattr(module, "__file__", "")).endswith(".py")
         }
-        new.pop(__name__, None)
+        for name in ("__main__", __name__, __package__):  # loaded before we are asked
+            new.pop(name or "", None)
         if not new:
             return
         try:
             entries = dict(self.entries)
             for name, source in new.items():
-                assert source is not None
                 found = os.stat(source)
                 with open(cache_from_source(source), "rb", buffering=0) as file:
                     code = file.read()
