@@ -15,7 +15,7 @@ from ..errors import Conflict, InvalidInput, NanoError, NotFound, NotPermitted, 
 from ..image.store import ImageStore
 from ..kernel.calls import Kernel
 from ..kernel.facts import facts, require
-from ..network import allot, names
+from ..network import allot, leases, names
 from ..paths import make_dirs, new_id
 from ..plan.execute import Execution
 from ..plan.journal import Journal, boot_id, recover
@@ -255,7 +255,7 @@ class Lifecycle:
             spec, state = container.spec, container.state
             if state.status in ("running", "paused"):
                 container = Container(spec, self.ended(spec, state, LOST, self._why_lost(state)))
-            elif self._left_over(container) and not self.take_down(id) and spec.auto_remove:
+            elif self._left_over(container) and not self._clear_start(id) and spec.auto_remove:
                 self.remove_files(spec, anonymous=True)
             if not self.store.exists(id):
                 raise NotFound(f"no such container: {id[:12]}", "its keeper was lost, and it was removed")
@@ -323,10 +323,23 @@ class Lifecycle:
         if lock is None:
             return
         try:
-            if not os.path.exists(f"{self.paths.container(id)}/state.json") and not self.take_down(id):
-                self.store.remove(id, self._half_made_name(id))
+            if not os.path.exists(f"{self.paths.container(id)}/state.json") and not self._clear_start(id):
+                    self.store.remove(id, self._half_made_name(id))
         finally:
             lock.release()
+
+    def _clear_start(self, id: str) -> list[str]:
+        """take_down() of a start that was killed, perhaps before its journal named the claims that it had made.
+
+        A bridge goes when no address of its network is claimed, so those are given back first; published ports are
+        taken back as long as they are claimed, so those last.
+        """
+        networks = (f"{self.paths.networks}/{name}/leases" for name in leases.claims(self.paths.networks))
+        for directory in networks:
+            _drop_claims(directory, id)
+        failures = self.take_down(id)
+        _drop_claims(leases.ports_directory(self.paths), id)
+        return failures
 
     def _half_made_name(self, id: str) -> str:
         """The name a half-made container has claimed: its claim points at it."""
@@ -340,7 +353,7 @@ class Lifecycle:
                 raise NotFound(f"no such container: {id[:12]}")
             raise Conflict(f"cannot remove container {id[:12]}", "it is running", "stop it first, or use rm -f")
         try:
-            failures = self.take_down(id)
+            failures = self._clear_start(id)
             if failures:
                 raise NanoError(f"cannot remove container {id[:12]}", "; ".join(failures))
             try:
@@ -354,6 +367,15 @@ class Lifecycle:
             self.remove_files(spec, anonymous=anonymous)
         finally:
             lock.release()
+
+
+def _drop_claims(directory: str, id: str) -> None:
+    try:
+        for name in leases.claims(directory):
+            if leases.owner_of(f"{directory}/{name}") == id:
+                leases.release(f"{directory}/{name}", id)
+    except NotADirectoryError:
+        pass  # a lock lies among the networks
 
 
 def _bind_source(source: str, create: bool) -> str:
