@@ -110,11 +110,11 @@ def keep(tmp_path: Path) -> Iterator[Callable[..., Kept]]:
     before = set(os.listdir("/proc/self/fd"))
     made: list[Kept] = []
 
-    def start(*command: str, **options: object) -> Kept:
+    def start(*command: str, started: bool = True, **options: object) -> Kept:
         directory = tmp_path / str(len(made))
         directory.mkdir()
         made.append(Kept(directory, *command, **options))  # type: ignore[arg-type]
-        return made[-1].start()
+        return made[-1].start() if started else made[-1]
 
     yield start
     for kept in made:
@@ -245,11 +245,17 @@ def test_what_is_queued_at_the_end_reaches_a_client_that_reads_later(keep: Calla
 
 def test_what_waits_in_the_pipes_at_the_end_is_read_for_a_slow_client_too(keep: Callable[..., Kept]) -> None:
     """The loop has stopped reading for its sake, and the first process ends: now there is a bound to what can come."""
-    kept = keep(*shell("head -c 1360000 /dev/zero; head -c 60000 /dev/zero >&2"), starters=(False,))
-    kept.process.wait()
+    script = "head -c 1000 /dev/zero; sleep 0.1; head -c 60000 /dev/zero; head -c 60000 /dev/zero >&2"
+    kept = keep(*shell(script), starters=(False,), started=False)
+    client, sent = kept.streams._clients[0], 0
+    while client.queued <= LIMIT:
+        client.send(b"o", b"x" * BLOCK)
+        sent += BLOCK
+    kept.start()
+    wait_for(lambda: kept.streams._held)
     kept.ended.wait(10)
     got = take(kept.sessions[0])
-    assert (len(got["o"]), len(got["r"]), got["x"]) == (1_360_000, 60_000, b"0")
+    assert (len(got["o"]) - sent, len(got["r"]), got["x"]) == (61_000, 60_000, b"0")
 
 
 def test_who_connects_in_the_last_moment_gets_the_code(tmp_path: Path) -> None:
@@ -294,11 +300,25 @@ def test_others_who_never_stop_writing_are_cut_off(keep: Callable[..., Kept]) ->
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_however_late_we_are_nothing_is_lost(
+    keep: Callable[..., Kept], monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    """The grace is over when the loop learns of the end: as on a machine that is much too busy."""
+    monkeypatch.setattr(streams, "GRACE", 0)
+    script = "printf %03000d 7; printf %03000d 7 >&2; (sleep 1) & exit 4"
+    kept = keep(*shell(script), starters=(False,), terminal=terminal, started=False)
+    kept.process.wait()
+    kept.start()
+    got = take(kept.sessions[0])
+    assert (len(got["o"] + got["r"]), got["x"]) == (6000, b"4")
+
+
 def test_output_that_is_closed_early(keep: Callable[..., Kept]) -> None:
     kept = keep(*shell("printf out; exec >&-; echo err >&2; exec 2>&-; read x; exit 6"), starters=(True,))
     session = kept.sessions[0]
     take(session, until=lambda got: got["r"] == b"err\n")
-    assert kept.logged("stdout") == "out"  # half a line, but nothing can follow it
+    wait_for(lambda: kept.logged("stdout") == "out")  # half a line, but nothing can follow it
     session.send_stdin(b"go\n")
     assert take(session)["x"] == b"6"
 
@@ -467,7 +487,8 @@ def test_signals(keep: Callable[..., Kept]) -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [b"s", b"sx", b"s-1", b"s99999", b"w", b"w1", b"w1x", b"w99999x1", b"w" + b"1" * 9000, b"?", b"o", b"x0"]
+    "message",
+    [b"s", b"sx", b"s-1", b"s99999", b"w", b"w1", b"w1x", b"w99999x1", b"w" + b"1" * 9000 + b"x1", b"?", b"o", b"x0"],
 )
 def test_who_speaks_nonsense_is_dropped(keep: Callable[..., Kept], message: bytes) -> None:
     kept = keep("/bin/cat", starters=(False, True), stdin_once=True)

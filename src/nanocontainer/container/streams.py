@@ -117,9 +117,13 @@ class Streams:
                 handler = self._handlers.get(fd)
                 if handler:  # not closed by another one of this round
                     handler(events)
+        # Nobody ends an output that others hold open, and on a busy machine the grace may be over before we came to
+        # read: what the first process wrote before its end is in there still.
+        for fd in list(self._outputs):
+            self._read_output(fd, to_its_end=True)
 
     def at_rest(self) -> dict[str, int] | None:
-        """The open files that another process would need to go on; None while somebody is attached or data under way."""
+        """The open files that another process would need to go on; None while one is attached or data under way."""
         if self._clients or self._pending or self._deadline or self._accept_at or self._listener is None:
             return None
         named = {stream: fd for fd, (_, stream) in self._outputs.items() if fd != self._tty}
@@ -218,9 +222,11 @@ class Streams:
         if events & ~_OUT and fd in self._outputs and not self._held:
             self._read_output(fd)
 
-    def _read_output(self, fd: int) -> None:
+    def _read_output(self, fd: int, *, to_its_end: bool = False) -> None:
+        """Read a few blocks; or all that is there, if that is not more than a pipe can hold (fs.pipe-max-size)."""
         kind, stream = self._outputs[fd]
-        for _ in range(_TURNS):
+        left = LIMIT if to_its_end else _TURNS * BLOCK
+        while left > 0:
             try:
                 data = os.read(fd, BLOCK)
             except BlockingIOError:
@@ -240,7 +246,8 @@ class Streams:
                         self._hold(True)
             if self._log is not None:
                 self._log.write(stream, data)
-            if self._held or len(data) < BLOCK:
+            left -= len(data)
+            if self._held or (len(data) < BLOCK and not to_its_end):
                 return
 
     def _end_output(self, fd: int) -> None:
