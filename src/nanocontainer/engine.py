@@ -224,7 +224,9 @@ class Engine:
 
         container = self.inspect(ref)
         if container.state.status not in ("running", "paused"):
-            raise NotRunning(f"container {container.name} is not running", "", f"start it first: start {container.name}")
+            raise NotRunning(
+                f"container {container.name} is not running", "", f"start it first: start {container.name}"
+            )
         return Session.connect(f"{self.paths.live(container.id)}/attach.sock", stdin=stdin)
 
     def exec(
@@ -480,8 +482,8 @@ class Engine:
         return self.life.images.tag(name, new)
 
     def remove_image(self, name: str, *, force: bool = False) -> list[str]:
-        """Take a name from an image, and delete it with its last one; what was done, in docker's lines. Conflict where a
-        container uses it."""
+        """Take a name from an image, and delete it with its last one; what was done, in docker's lines. Conflict where
+        a container uses it."""
         in_use: dict[str, list[str]] = {}
         for container in self.life.containers():
             in_use.setdefault(container.spec.image_id, []).append(container.name)

@@ -1,8 +1,8 @@
 """One more command in a running container: a plan that joins its namespaces and cgroup, and ends with execve.
 
 There is no keeper: the caller is the parent, and reaps. The streams inside are pipes or a terminal of the container's,
-never the caller's own files: a file of the host that is open inside can be opened again from there, for writing, through
-/proc/self/fd (root inside may), and a terminal of the host can be typed into (CVE-2016-2568 and its kin).
+never the caller's own files: a file of the host that is open inside can be opened again from there, for writing,
+through /proc/self/fd (root inside may), and a terminal of the host can be typed into (CVE-2016-2568 and its kin).
 """
 
 from __future__ import annotations
@@ -193,8 +193,8 @@ def run_exec(
     inherit: bool = False,
     size: tuple[int, int] = (0, 0),
 ) -> ExecSession:
-    """Start a command in a running container. inherit: use the caller's own streams where they are pipes. size: rows and
-    columns of the terminal.
+    """Start a command in a running container. inherit: use the caller's own streams where they are pipes. size: rows
+    and columns of the terminal.
 
     NotRunning, Conflict (paused), CommandNotFound, CommandNotExecutable and what else a step says.
     """

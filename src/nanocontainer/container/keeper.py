@@ -1,8 +1,8 @@
 """The keeper: one process per container that starts it, holds its streams, writes its log and knows its exit code.
 
 It is a fork of the command that started it, so that no interpreter has to start: setsid, lock, plan, execute, then a
-poll loop. When init ends, the keeper takes the container down, tells who is attached, and ends. Nobody depends on it for
-more than one container; when it is killed, the kernel kills init, and the next command of anybody sweeps.
+poll loop. When init ends, the keeper takes the container down, tells who is attached, and ends. Nobody depends on it
+for more than one container; when it is killed, the kernel kills init, and the next command of anybody sweeps.
 
     command ──fork──▶ keeper      says {"id": ...} when the command runs, or what failed
 """
@@ -18,7 +18,6 @@ from ..lean import signals
 from .attach import Client, listen
 from .events import emit
 from .jsonlog import open_log
-from .locks import Lock
 from .spec import Spec, State
 from .watch import Held, watch
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from ..plan.step import World
     from ..plan.wire import Wire
     from .lifecycle import Lifecycle
+    from .locks import Lock
 
 
 def run_keeper(
@@ -44,7 +44,9 @@ def run_keeper(
         _keep(life, lock, spec, report, first, image)
     except BaseException as error:
         if not isinstance(error, NanoError):
-            error = NanoError("the keeper failed", f"{type(error).__name__}: {error}", "this is a bug: please report it")
+            error = NanoError(
+                "the keeper failed", f"{type(error).__name__}: {error}", "this is a bug: please report it"
+            )
         report.say(error.as_dict())
     finally:
         os._exit(0)

@@ -91,7 +91,9 @@ class Lifecycle:
         except BaseException as error:
             self.store.remove(id, name)
             if isinstance(error, OSError):
-                raise NanoError("cannot create the container", error.strerror or str(error), _disk_hint(error)) from None
+                raise NanoError(
+                    "cannot create the container", error.strerror or str(error), _disk_hint(error)
+                ) from None
             raise
         emit(self.paths, "container", "create", id, image=spec.image, name=name)
         return spec
@@ -119,7 +121,9 @@ class Lifecycle:
             if isinstance(error, OSError):
                 raise NanoError("cannot start the container", str(error), _disk_hint(error)) from None
             if failures and isinstance(error, NanoError):
-                raise NanoError(error.what, f"{error.why}; and could not take back: {'; '.join(failures)}", error.hint) from None
+                raise NanoError(
+                    error.what, f"{error.why}; and could not take back: {'; '.join(failures)}", error.hint
+                ) from None
             raise
         parent = f"nanocontainer{f'-{self.paths.mark}' if self.paths.mark else ''}"
         joined = plan.find("JoinCgroup1")
@@ -163,7 +167,9 @@ class Lifecycle:
             elif mount.kind == "bind":
                 sources.append(planner.Source(_bind_source(mount.source, mount.create)))
             else:
-                raise InvalidInput(f"mounts of type {mount.kind!r} are not supported yet", "", "use bind, volume or tmpfs")
+                raise InvalidInput(
+                    f"mounts of type {mount.kind!r} are not supported yet", "", "use bind, volume or tmpfs"
+                )
         return planner.Inputs(
             layers=self.images.layer_paths(image),
             sources=tuple(sources),
@@ -218,7 +224,8 @@ class Lifecycle:
         failures = self.take_down(spec.id)
         state = state.replace(
             status="exited", pid=0, keeper=0, exit_code=code, oom_killed=oom, finished=rfc3339(time.time_ns()),
-            error="; ".join([failure, *failures]) if failure or failures else "", ip="", mac="", ports=(), groups=(), cgroup="",
+            error="; ".join([failure, *failures]) if failure or failures else "",
+            ip="", mac="", ports=(), groups=(), cgroup="",
         )  # fmt: skip
         emit(self.paths, "container", "die", spec.id, name=spec.name, exitCode=str(code))
         if spec.auto_remove and not failures:
@@ -381,7 +388,9 @@ def _drop_claims(directory: str, id: str) -> None:
 def _bind_source(source: str, create: bool) -> str:
     if not os.path.exists(source):
         if not create:
-            raise NotFound(f"cannot mount {source}", "bind source path does not exist", "create it, or use -v, which does")
+            raise NotFound(
+                f"cannot mount {source}", "bind source path does not exist", "create it, or use -v, which does"
+            )
         make_dirs(source, 0o755)
     return source
 

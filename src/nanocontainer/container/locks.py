@@ -1,9 +1,9 @@
 """keeper.lock: running means that somebody holds it.
 
 A POSIX record lock (fcntl(2)) belongs to a process: the kernel frees it when the process dies, however it dies, and
-F_GETLK names the holder. So there are no pid files, and no stale state. The price: threads of one process do not exclude
-each other, and closing any descriptor of the file drops the lock. So the process keeps a table of the locks that it
-holds, and leaves those files alone.
+F_GETLK names the holder. So there are no pid files, and no stale state. The price: threads of one process do not
+exclude each other, and closing any descriptor of the file drops the lock. So the process keeps a table of the locks
+that it holds, and leaves those files alone.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from ..kernel.bpf import DEFAULT_RULES
 from ..kernel.caps import granted
 from ..network import plan as network_plan
 from ..plan.plan import Plan
-from ..plan.step import Step
 from ..record import Record
 from ..rootfs.devices import (
     AddDevice,
@@ -71,6 +70,7 @@ if TYPE_CHECKING:
     from ..kernel.facts import Facts
     from ..network.allot import Allotment
     from ..paths import Paths
+    from ..plan.step import Step
     from .spec import Spec
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -95,8 +95,9 @@ class Source(Record):
 class Inputs(Record):
     """What the planner decides from, beside the specification.
 
-    layers: directories of the image, bottom first. sources: one for each mount of the specification. files: what is bound into
-    /etc, name → content. devices: the nodes of --device, or for privileged containers all of the host's. pid_target, ipc_target: the first process of the container whose namespaces are joined.
+    layers: directories of the image, bottom first. sources: one for each mount of the specification. files: what is
+    bound into /etc, name → content. devices: the nodes of --device, or for privileged containers all of the host's.
+    pid_target, ipc_target: the first process of the container whose namespaces are joined.
     """
 
     layers: tuple[str, ...]
@@ -175,20 +176,28 @@ def check(spec: Spec) -> None:
         targets.add(target)
     texts = (*spec.args, *spec.command, *(spec.entrypoint or ()), *spec.env, spec.cwd, spec.user, spec.hostname)
     if any("\0" in text for text in texts):
-        raise InvalidInput("a zero byte in the command, environment, directory, user or host name", "no program can get it")
+        raise InvalidInput(
+            "a zero byte in the command, environment, directory, user or host name", "no program can get it"
+        )
     host_net = spec.network == "host"
     for name in spec.sysctls:
         if name.startswith("net."):
             if host_net:
-                raise InvalidInput(f"sysctl {name!r} is not allowed with the host's network", "it would change the host")
+                raise InvalidInput(
+                    f"sysctl {name!r} is not allowed with the host's network", "it would change the host"
+                )
         elif name not in _NAMESPACED and not name.startswith("fs.mqueue."):
-            raise InvalidInput(f"sysctl {name!r} is not allowed", "it is not separate for each namespace: it would change the host")
+            raise InvalidInput(
+                f"sysctl {name!r} is not allowed", "it is not separate for each namespace: it would change the host"
+            )
     if spec.network.startswith("container:") and (spec.ports or spec.publish_all):
         raise InvalidInput("conflicting options", "ports are published by the container whose network is shared")
     words = security_words(spec)
     for key in words:
         if key not in ("no-new-privileges", "seccomp", "apparmor", "label", "systempaths"):
-            raise InvalidInput(f"invalid --security-opt {key!r}", "known are no-new-privileges, seccomp, apparmor, label, systempaths")
+            raise InvalidInput(
+                f"invalid --security-opt {key!r}", "known are no-new-privileges, seccomp, apparmor, label, systempaths"
+            )
     granted(spec.cap_add, spec.cap_drop, spec.privileged, 40)
     limits.check(spec.limits)
 
@@ -297,7 +306,8 @@ def _process_limits(spec: Spec) -> list[Step]:
 
 
 def _security(keep: int, last: int, confined: bool, words: dict[str, str], name: str) -> list[Step]:
-    """Keyring, capabilities, ids, filter, in the order that plan.py demands: without no_new_privs the filter is first."""
+    """Keyring, capabilities, ids, filter, in the order that plan.py demands: without no_new_privs the filter is
+    first."""
     ids: list[Step] = [BoundCapabilities(keep, last), SetIds(), SetCapabilities(keep)]
     filter: list[Step] = [LoadSeccomp()] if confined else []
     ring: list[Step] = [JoinSessionKeyring(name)]

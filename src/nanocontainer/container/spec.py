@@ -13,8 +13,8 @@ class Mount(Record):
     """One -v, --mount or --tmpfs.
 
     kind: bind, volume, tmpfs or image. source: a host path, a volume's name (empty: anonymous), an image.
-    propagation: rprivate, private, rslave, slave, rshared or shared. create: make a missing source (-v does, --mount not).
-    options: the rest, as given: size (bytes), mode (octal text), nocopy, subpath.
+    propagation: rprivate, private, rslave, slave, rshared or shared. create: make a missing source (-v does, --mount
+    not). options: the rest, as given: size (bytes), mode (octal text), nocopy, subpath.
     """
 
     kind: str

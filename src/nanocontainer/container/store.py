@@ -54,7 +54,9 @@ class ContainerStore:
             if len(fitting) == 1:
                 return fitting[0]
             if fitting:
-                raise InvalidInput(f"container {ref!r} is ambiguous", f"{len(fitting)} ids begin with it", "give more digits")
+                raise InvalidInput(
+                    f"container {ref!r} is ambiguous", f"{len(fitting)} ids begin with it", "give more digits"
+                )
         raise NotFound(f"no such container: {ref}", "", "`nanocontainer ps -a` lists all")
 
     def ids(self) -> list[str]:

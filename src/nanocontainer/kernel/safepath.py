@@ -72,7 +72,8 @@ def make_target_in(kernel: Kernel, root: int, path: str, source: int) -> int:
 
 
 def read_small_in(kernel: Kernel, root: int, path: str, most: int = 1 << 20) -> bytes:
-    """A regular file of at most `most` bytes inside root; empty where there is none. Never hangs on a fifo or device."""
+    """A regular file of at most `most` bytes inside root; empty where there is none. Never hangs on a fifo or
+    device."""
     try:
         fd = kernel.openat2(root, path.lstrip("/"), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, 0, IN_ROOT)
     except OSError:

@@ -13,7 +13,8 @@ def as_text(plan: Plan, width: int = 100) -> str:
     previous = "host"
     for number, step in enumerate(plan, 1):
         if step.side != previous and number > 1 and type(plan.steps[number - 2]).__name__ != "Clone":
-            lines.append(f"        ┈┈ {previous} waits for {step.side} ┈┈" if step.side == "inside" else "        ┈┈ sync ┈┈")
+            word = f"{previous} waits for {step.side}" if step.side == "inside" else "sync"
+            lines.append(f"        ┈┈ {word} ┈┈")
         previous = step.side
         margin = "" if step.side == "host" else "    "
         mark = "" if step.residue == "init" else f" [{step.residue}: undone by recover]"

@@ -52,7 +52,8 @@ class Wire:
             pass
 
     def say(self, words: dict[str, Any]) -> None:
-        """Tell the other side something; a text in it is cut at 1,000 characters (6 bytes each at most). Nobody may be there to hear it."""
+        """Tell the other side something; a text in it is cut at 1,000 characters (6 bytes each at most). Nobody may
+        be there to hear it."""
         data = dumps({key: value[:1000] if isinstance(value, str) else value for key, value in words.items()})
         try:
             self.sock.send(data.encode())

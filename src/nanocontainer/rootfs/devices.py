@@ -215,8 +215,9 @@ class OpenTerminal(Step):
 
     def explain(self) -> str:
         return (
-            "Open a pseudo-terminal in the container's devpts (pty(7)): the keeper reads and writes the master end; the "
-            "other end becomes the container's standard streams. TIOCGPTPEER opens it by fd, not by a name that could lie."
+            "Open a pseudo-terminal in the container's devpts (pty(7)): the keeper reads and writes the master end; "
+            "the other end becomes the container's standard streams. TIOCGPTPEER opens it by fd, not by a name that "
+            "could lie."
         )
 
     def shell(self) -> str:

@@ -98,7 +98,10 @@ class MountProc(MountNew):
     attributes: tuple[str, ...] = ("nosuid", "nodev", "noexec")
 
     def explain(self) -> str:
-        return "Mount a new /proc: it shows the processes of this PID namespace and no others (proc(5), pid_namespaces(7))."
+        return (
+            "Mount a new /proc: it shows the processes of this PID namespace and no others (proc(5), "
+            "pid_namespaces(7))."
+        )
 
 
 class MountSys(MountNew):
@@ -110,7 +113,8 @@ class MountSys(MountNew):
     attributes: tuple[str, ...] = ("ro", "nosuid", "nodev", "noexec")
 
     def explain(self) -> str:
-        mode = "read-only: what is set there would change the host" if "ro" in self.attributes else "writable (privileged)"
+        read_only = "ro" in self.attributes
+        mode = "read-only: what is set there would change the host" if read_only else "writable (privileged)"
         return f"Mount a new /sys, {mode} (sysfs(5))."
 
 
@@ -133,7 +137,10 @@ class MountCgroup(MountNew):
         return ("sys",)
 
     def explain(self) -> str:
-        return "Mount the cgroup file system read-only: programs find their own limits there (cgroups(7), cgroup_namespaces(7))."
+        return (
+            "Mount the cgroup file system read-only: programs find their own limits there (cgroups(7), "
+            "cgroup_namespaces(7))."
+        )
 
 
 class MountTmpfs(MountNew):
@@ -142,7 +149,10 @@ class MountTmpfs(MountNew):
     kind = "tmpfs"
 
     def explain(self) -> str:
-        return f"Mount an empty file system in memory at {self.target} (tmpfs(5)); {', '.join(self.options) or 'no limits'}."
+        return (
+            f"Mount an empty file system in memory at {self.target} (tmpfs(5)); "
+            f"{', '.join(self.options) or 'no limits'}."
+        )
 
 
 class MountShm(MountTmpfs):
@@ -214,8 +224,9 @@ class MountBind(Step):
         )
 
     def shell(self) -> str:
-        line = f'mount --rbind "{self.source}" "$rootfs{self.target}" && mount --make-{self.propagation} "$rootfs{self.target}"'
-        return f'{line} && mount -o remount,bind,ro "$rootfs{self.target}"' if self.read_only else line
+        place = f'"$rootfs{self.target}"'
+        line = f'mount --rbind "{self.source}" {place} && mount --make-{self.propagation} {place}'
+        return f"{line} && mount -o remount,bind,ro {place}" if self.read_only else line
 
 
 def _place_error(error: OSError) -> str:
@@ -251,8 +262,8 @@ class MaskPaths(Step):
         if directories:
             options, attributes = ("size=0", "nr_inodes=2", "mode=555"), ("ro", "nosuid", "nodev", "noexec")
             empty = new_mount(world, "tmpfs", options, attributes)
-            # First the original: before Linux 6.15 a mount without a place cannot be cloned (open_tree: EINVAL), and one
-            # that is closed without ever getting a place costs the kernel a grace period, milliseconds.
+            # First the original: before Linux 6.15 a mount without a place cannot be cloned (open_tree: EINVAL), and
+            # one that is closed without ever getting a place costs the kernel a grace period, milliseconds.
             self._cover(world, directories[0], empty)
             for path in directories[1:]:
                 cover = kernel.open_tree(empty, "", abi.OPEN_TREE_CLONE | abi.AT_EMPTY_PATH)
@@ -267,7 +278,10 @@ class MaskPaths(Step):
 
     def explain(self) -> str:
         names = ", ".join(path.rstrip("/") for path in self.paths)
-        return f"Hide what tells about, or changes, the host: {names} are covered by /dev/null or an empty directory (mount(2))."
+        return (
+            f"Hide what tells about, or changes, the host: {names} are covered by /dev/null or an empty directory "
+            "(mount(2))."
+        )
 
     def shell(self) -> str:
         files = " ".join(path for path in self.paths if not path.endswith("/"))
@@ -331,8 +345,8 @@ class FillVolume(Step):
 
     def explain(self) -> str:
         return (
-            f"Fill the new volume with what the image has at {self.target}: files, owners, modes and links, by open files "
-            "that no link leads out of (openat(2))."
+            f"Fill the new volume with what the image has at {self.target}: files, owners, modes and links, by open "
+            "files that no link leads out of (openat(2))."
         )
 
     def shell(self) -> str:

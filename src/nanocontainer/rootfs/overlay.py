@@ -18,14 +18,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar
 
-    from ..plan.step import Residue, Side
+    from ..plan.step import Side
 
 
 class MountOverlay(Step):
     """The image's layers, never written to, with a directory of the container's own above them.
 
-    lower: directories, top first. append: one option per layer ("lowerdir+", Linux 6.5); before, all in one option of at
-    most a page. volatile: no sync when it is unmounted or when a program asks; only for containers that are removed
+    lower: directories, top first. append: one option per layer ("lowerdir+", Linux 6.5); before, all in one option of
+    at most a page. volatile: no sync when it is unmounted or when a program asks; only for containers that are removed
     when they end, since after a power cut their files are gone anyway.
     """
 
@@ -75,7 +75,8 @@ class MountOverlay(Step):
 
     def shell(self) -> str:
         lower = ":".join(self.lower)
-        return f'mount -t overlay nanocontainer -o "lowerdir={lower},upperdir={self.upper},workdir={self.work}" "$rootfs"'
+        options = f"lowerdir={lower},upperdir={self.upper},workdir={self.work}"
+        return f'mount -t overlay nanocontainer -o "{options}" "$rootfs"'
 
 
 class OpenRootfs(Step):
@@ -94,7 +95,9 @@ class OpenRootfs(Step):
         )
 
     def explain(self) -> str:
-        return f"Take the directory {self.path} as root file system: open_tree(2) clones it into a mount without a place."
+        return (
+            f"Take the directory {self.path} as root file system: open_tree(2) clones it into a mount without a place."
+        )
 
     def shell(self) -> str:
         return f'mount --rbind "{self.path}" "$rootfs"'
@@ -182,8 +185,9 @@ class PivotRoot(Step):
 
     def explain(self) -> str:
         return (
-            "Make the container's file system the root and take the host's away: pivot_root(2) puts the old root on top "
-            "of the new one, umount2(2) with MNT_DETACH drops it. Unlike after chroot(2) there is nothing to go back to."
+            "Make the container's file system the root and take the host's away: pivot_root(2) puts the old root on "
+            "top of the new one, umount2(2) with MNT_DETACH drops it. Unlike after chroot(2) there is nothing to go "
+            "back to."
         )
 
     def shell(self) -> str:

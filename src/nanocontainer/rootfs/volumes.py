@@ -26,7 +26,8 @@ _DEEPEST = 100  # directories opened at once when a tree is removed
 
 
 def ensure(paths: Paths, name: str, created: str, labels: dict[str, str] | None = None) -> tuple[str, bool]:
-    """(the data directory, whether it is empty). The volume is made when it is missing; a name is taken once (mkdir)."""
+    """(the data directory, whether it is empty). The volume is made when it is missing; a name is taken once
+    (mkdir)."""
     check_name(name, "volume name")
     directory = f"{paths.volumes}/{name}"
     data = f"{directory}/_data"

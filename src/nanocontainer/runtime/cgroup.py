@@ -101,7 +101,10 @@ class OpenCgroup(Step):
         world["cgroup"] = world.kernel.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
 
     def explain(self) -> str:
-        return f"Open the container's cgroup {self.path}: the new process is born in it and shares its limits (cgroups(7))."
+        return (
+            f"Open the container's cgroup {self.path}: the new process is born in it and shares its limits "
+            "(cgroups(7))."
+        )
 
     def shell(self) -> str:
         return f'cgroup="{self.path}"'
@@ -150,8 +153,8 @@ class AllowDevices(Step):
 
     def explain(self) -> str:
         return (
-            f"Attach an eBPF program of {len(self.rules)} rules to the cgroup: it answers whether a device may be opened "
-            "or made (bpf(2), BPF_PROG_TYPE_CGROUP_DEVICE). It goes with the cgroup."
+            f"Attach an eBPF program of {len(self.rules)} rules to the cgroup: it answers whether a device may be "
+            "opened or made (bpf(2), BPF_PROG_TYPE_CGROUP_DEVICE). It goes with the cgroup."
         )
 
     def shell(self) -> str:
@@ -159,7 +162,8 @@ class AllowDevices(Step):
 
 
 def kill_all(kernel: Kernel, path: str) -> None:
-    """SIGKILL for every process in the cgroup and below, at once: cgroup.kill, Linux 5.14. A frozen one dies as well."""
+    """SIGKILL for every process in the cgroup and below, at once: cgroup.kill, Linux 5.14. A frozen one dies as
+    well."""
     try:
         kernel.write_file(f"{path}/cgroup.kill", b"1")
     except (FileNotFoundError, NotADirectoryError):

@@ -41,8 +41,8 @@ class CompileSeccomp(Step):
 
     def explain(self) -> str:
         return (
-            f"Get the {self.profile} seccomp profile as a classic BPF program for {self.machine}; it is compiled once per "
-            "set of capabilities and then read from a cache (seccomp(2))."
+            f"Get the {self.profile} seccomp profile as a classic BPF program for {self.machine}; it is compiled once "
+            "per set of capabilities and then read from a cache (seccomp(2))."
         )
 
     def shell(self) -> str:
@@ -60,8 +60,8 @@ class LoadSeccomp(Step):
 
     def explain(self) -> str:
         return (
-            "Load the filter with seccomp(2): calls such as mount, bpf, keyctl, kexec_load are refused from now on, for "
-            "this process and all its children, and it cannot be taken off."
+            "Load the filter with seccomp(2): calls such as mount, bpf, keyctl, kexec_load are refused from now on, "
+            "for this process and all its children, and it cannot be taken off."
         )
 
     def shell(self) -> str:
@@ -120,7 +120,10 @@ class NoNewPrivs(Step):
         world.kernel.prctl(abi.PR_SET_NO_NEW_PRIVS, 1)
 
     def explain(self) -> str:
-        return "Set no_new_privs with prctl(2): set-user-ID programs give no rights any more (PR_SET_NO_NEW_PRIVS(2const))."
+        return (
+            "Set no_new_privs with prctl(2): set-user-ID programs give no rights any more "
+            "(PR_SET_NO_NEW_PRIVS(2const))."
+        )
 
     def shell(self) -> str:
         return "  --no-new-privs \\"

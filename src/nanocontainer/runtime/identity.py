@@ -41,7 +41,9 @@ class LookUpUser(Step):
 
     def explain(self) -> str:
         who = self.user or "root"
-        return f"Find out who {who!r} is in the container's /etc/passwd and /etc/group: numbers, groups, home (passwd(5))."
+        return (
+            f"Find out who {who!r} is in the container's /etc/passwd and /etc/group: numbers, groups, home (passwd(5))."
+        )
 
     def shell(self) -> str:
         return f'uid=$(chroot "$rootfs" id -u {self.user or 0}); gid=$(chroot "$rootfs" id -g {self.user or 0})'
@@ -136,7 +138,10 @@ class SetOomScore(Step):
         world.kernel.write_file("/proc/self/oom_score_adj", str(self.score).encode())
 
     def explain(self) -> str:
-        return f"Write {self.score} to /proc/self/oom_score_adj: how gladly the kernel kills it when memory runs out (proc(5))."
+        return (
+            f"Write {self.score} to /proc/self/oom_score_adj: how gladly the kernel kills it when memory runs out "
+            "(proc(5))."
+        )
 
     def shell(self) -> str:
         return f"echo {self.score} > /proc/self/oom_score_adj"
@@ -156,7 +161,10 @@ class SetIds(Step):
         kernel.setresuid(world["uid"], world["uid"], world["uid"])
 
     def explain(self) -> str:
-        return "Become the user: setgroups(2), setresgid(2), setresuid(2), in this order; the other way round it would lack the right."
+        return (
+            "Become the user: setgroups(2), setresgid(2), setresuid(2), in this order; the other way round it would "
+            "lack the right."
+        )
 
     def shell(self) -> str:
         return "setpriv --reuid $uid --regid $gid --init-groups \\"

@@ -78,7 +78,10 @@ class OpenContainerTerminal(Step):
             kernel.ioctl(master, abi.TIOCSWINSZ, size)
 
     def explain(self) -> str:
-        return "Open a pseudo-terminal in the container's devpts and its other end by fd (pty(7), ioctl_tty(2) TIOCGPTPEER)."
+        return (
+            "Open a pseudo-terminal in the container's devpts and its other end by fd (pty(7), ioctl_tty(2) "
+            "TIOCGPTPEER)."
+        )
 
     def shell(self) -> str:
         return "# script -q gives the command a terminal"

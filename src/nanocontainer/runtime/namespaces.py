@@ -70,8 +70,8 @@ class Clone(Step):
         what = ", ".join(self.namespaces) or "no"
         joined = " in the PID namespace of the container it joins" if self.join_pid else ""
         return (
-            f"clone3(2): a process with {what} namespaces of its own{joined}, born in its cgroup (CLONE_INTO_CGROUP), so "
-            "that whatever runs can be found and killed. Steps inside happen in this process (namespaces(7))."
+            f"clone3(2): a process with {what} namespaces of its own{joined}, born in its cgroup (CLONE_INTO_CGROUP), "
+            "so that whatever runs can be found and killed. Steps inside happen in this process (namespaces(7))."
         )
 
     def shell(self) -> str:
@@ -96,7 +96,10 @@ class OpenProcess(Step):
             raise NotRunning("cannot join the container", "its first process is gone") from None
 
     def explain(self) -> str:
-        return f"Take hold of process {self.pid} with pidfd_open(2): the fd means this process even if its number is used again."
+        return (
+            f"Take hold of process {self.pid} with pidfd_open(2): the fd means this process even if its number is used "
+            "again."
+        )
 
     def shell(self) -> str:
         return f"target={self.pid}"
@@ -179,7 +182,10 @@ class JoinSessionKeyring(Step):
         world.kernel.keyctl_join_session_keyring(self.name)
 
     def explain(self) -> str:
-        return "Start a new session keyring, so that keys of the host's session cannot be used inside (keyctl(2), keyrings(7))."
+        return (
+            "Start a new session keyring, so that keys of the host's session cannot be used inside (keyctl(2), "
+            "keyrings(7))."
+        )
 
     def shell(self) -> str:
         return "# keyctl new_session (keyutils)"

@@ -27,8 +27,8 @@ class HideFromContainer(Step):
 
     def explain(self) -> str:
         return (
-            "Make this process undumpable: prctl(2) PR_SET_DUMPABLE. Processes inside cannot open its /proc entries, or "
-            "through them the engine's own program, before it has become the command (CVE-2019-5736)."
+            "Make this process undumpable: prctl(2) PR_SET_DUMPABLE. Processes inside cannot open its /proc entries, "
+            "or through them the engine's own program, before it has become the command (CVE-2019-5736)."
         )
 
     def shell(self) -> str:
@@ -103,7 +103,8 @@ class ConnectTerminal(Step):
 
 
 class OwnStreams(Step):
-    """The standard streams belong to the user, so that /dev/stdout can be opened again by a program that is not root."""
+    """The standard streams belong to the user, so that /dev/stdout can be opened again by a program that is not
+    root."""
 
     def reads(self) -> tuple[str, ...]:
         return ("uid",)
@@ -195,7 +196,10 @@ class CloseFiles(Step):
         world.kernel.close_range(3, 0xFFFFFFFF, abi.CLOSE_RANGE_CLOEXEC)
 
     def explain(self) -> str:
-        return "Mark all open files but the standard streams close-on-exec: close_range(2) (CVE-2024-21626 was one left open)."
+        return (
+            "Mark all open files but the standard streams close-on-exec: close_range(2) (CVE-2024-21626 was one left "
+            "open)."
+        )
 
     def shell(self) -> str:
         return "# a shell opens no other files"
@@ -218,8 +222,8 @@ class StartReaper(Step):
 
     def explain(self) -> str:
         return (
-            "Stay as process 1 and run the command as a child: fork(2). Process 1 must reap orphans (wait(2)) and gets no "
-            "default signal actions; many programs do not expect that (pid_namespaces(7))."
+            "Stay as process 1 and run the command as a child: fork(2). Process 1 must reap orphans (wait(2)) and gets "
+            "no default signal actions; many programs do not expect that (pid_namespaces(7))."
         )
 
     def shell(self) -> str:
@@ -258,19 +262,28 @@ class Exec(Step):
             except (FileNotFoundError, NotADirectoryError):
                 if kernel.exists(place):
                     raise CommandNotFound(
-                        f"cannot run {name}", f"{place} exists, its interpreter or loader does not", "see its first line"
+                        f"cannot run {name}",
+                        f"{place} exists, its interpreter or loader does not",
+                        "see its first line",
                     ) from None
             except OSError as error:
                 if error.errno not in (errno.EACCES, errno.EISDIR) or "/" in name:
                     raise CommandNotExecutable(f"cannot run {name}", _why(kernel, place, error)) from None
                 denied = error
         if denied:
-            raise CommandNotExecutable(f"cannot run {name}", f"{denied.strerror} in every directory of PATH that has it")
+            raise CommandNotExecutable(
+                f"cannot run {name}", f"{denied.strerror} in every directory of PATH that has it"
+            )
         where = "no such file or directory" if "/" in name else "executable file not found in PATH"
-        raise CommandNotFound(f"cannot run {name}", where, "the image may not have it; look with another command, e.g. ls /bin")
+        raise CommandNotFound(
+            f"cannot run {name}", where, "the image may not have it; look with another command, e.g. ls /bin"
+        )
 
     def explain(self) -> str:
-        return f"Become the command {' '.join(self.args)!r}: execve(2). Our end of the wire closes with it: the keeper knows."
+        return (
+            f"Become the command {' '.join(self.args)!r}: execve(2). Our end of the wire closes with it: the keeper "
+            "knows."
+        )
 
     def shell(self) -> str:
         words = " ".join(quote(word) for word in self.args)
