@@ -107,7 +107,7 @@ def install() -> None:
 
 
 def complete() -> None:
-    """At the end of a verb: keep what it has loaded. Not for verbs that load libraries: `re` is the first of them all."""
+    """At the end of a verb: keep what it has loaded. Not for verbs that load libraries: all of these load `re`."""
     if _installed and "re" not in sys.modules:
         _installed[0].complete()
 

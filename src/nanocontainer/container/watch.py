@@ -17,7 +17,6 @@ from ..errors import NanoError
 from ..lean import dumps, loads, signals, sockets
 from ..paths import Paths
 from ..record import Record
-from .attach import Client
 from .jsonlog import JsonLog, open_log
 from .spec import State
 from .streams import Streams
@@ -26,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from .attach import Client
     from .lifecycle import Lifecycle
 
 AFTER = 2.0  # seconds until a keeper makes itself small
