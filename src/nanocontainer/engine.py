@@ -111,13 +111,15 @@ class Engine:
 
     def create(self, spec: Spec, *, pull: str = "missing", platform: str = "", on_progress: OnProgress = None) -> str:
         """Make a container without starting it; its id. pull: missing, always or never."""
+        from .container.starting import create
+
         image = self._image_for(spec, pull, platform, on_progress)
         self.life.facts()
         id = new_id()
         lock = Lock(self.paths, id)
         lock.take()
         try:
-            self.life.create(spec, image, id)
+            create(self.life, spec, image, id)
         finally:
             lock.release()
         return id
@@ -341,7 +343,7 @@ class Engine:
         """Until nobody keeps the container any more, at most so long; whether that is so."""
         from .container.signalling import wait_for_end
 
-        return wait_for_end(self.life.kernel, lambda: holder(self.paths, id), seconds)
+        return wait_for_end(lambda: holder(self.paths, id), seconds)
 
     def wait(self, ref: str) -> int:
         """Wait until a container has ended; its exit code."""
@@ -428,6 +430,7 @@ class Engine:
 
     def explain(self, spec: Spec) -> Plan:
         """The plan of a start, without starting anything. Needs no root. NotFound where the image is not here."""
+        from .container.starting import imagined_plan
         from .kernel.facts import probe
 
         try:
@@ -439,7 +442,7 @@ class Engine:
             if not spec.command:
                 spec = spec.replace(command=("sh",))
             image, layers = Image(id="sha256:" + "0" * 64, config=ImageConfig()), (f"{self.paths.images}/layers/IMAGE",)
-        return self.life.plan(spec, image, layers, probe())
+        return imagined_plan(self.life, spec, image, layers, probe())
 
     # --- images
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nanocontainer.container import planner
+from nanocontainer.container import confinement, joining, planner
 from nanocontainer.container.spec import Limits, Mount, Port, Rate, Spec, Ulimit
 from nanocontainer.errors import InvalidInput, Unsupported
 from nanocontainer.image.model import Image, ImageConfig
@@ -82,7 +82,7 @@ def exec_plan(spec: Spec, facts: Facts = V2, **options: Any) -> Plan:
         "env": ("PATH=/bin",), "cwd": "", "user": "", "tty": False, "privileged": False, "paths": PATHS,
         "null": ("stdin",), **options,
     }  # fmt: skip
-    return planner.plan_exec(planner.resolve(spec, IMAGE, id=ID, name="web", created="2020"), facts, **given)
+    return joining.plan_exec(planner.resolve(spec, IMAGE, id=ID, name="web", created="2020"), facts, **given)
 
 
 DEVICES = (AddDevice("/dev/fuse", 0o20666, 10, 229),)
@@ -275,4 +275,4 @@ def test_bad_wishes(wish: dict[str, Any]) -> None:
     ],
 )
 def test_security_words(items: tuple[str, ...], words: dict[str, str]) -> None:
-    assert planner.security_words(Spec(image="x", security=items)) == words
+    assert confinement.security_words(Spec(image="x", security=items)) == words

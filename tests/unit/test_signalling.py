@@ -12,7 +12,6 @@ import pytest
 from nanocontainer.container.signalling import number_of, send, wait_for_end
 from nanocontainer.container.spec import Container, Spec, State
 from nanocontainer.errors import InvalidInput, NotRunning
-from nanocontainer.kernel.calls import Kernel
 
 
 @pytest.mark.parametrize(
@@ -38,8 +37,6 @@ def test_what_is_no_signal(text: str) -> None:
 
 
 class Life:
-    kernel = Kernel()
-
     def __init__(self, running: bool = True) -> None:
         self.is_running = running
 
@@ -84,23 +81,23 @@ def test_waiting_for_a_process(sleeper: subprocess.Popen[bytes]) -> None:
         return 0 if sleeper.returncode is not None else sleeper.pid
 
     begin = time.monotonic()
-    assert not wait_for_end(Kernel(), keeper, 0.1)
+    assert not wait_for_end(keeper, 0.1)
     assert 0.09 < time.monotonic() - begin < 2
     sleeper.kill()
     sleeper.wait()
-    assert wait_for_end(Kernel(), keeper, 5)
-    assert wait_for_end(Kernel(), keeper, None)
+    assert wait_for_end(keeper, 5)
+    assert wait_for_end(keeper, None)
 
 
 def test_a_holder_that_lets_go_and_lives_on_is_not_waited_for(sleeper: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + 0.3
-    assert wait_for_end(Kernel(), lambda: sleeper.pid if time.monotonic() < until else 0, None)
+    assert wait_for_end(lambda: sleeper.pid if time.monotonic() < until else 0, None)
     assert time.monotonic() < until + 2
 
 
 def test_no_file_is_left_open(sleeper: subprocess.Popen[bytes]) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    wait_for_end(Kernel(), lambda: sleeper.pid, 0.01)
+    wait_for_end(lambda: sleeper.pid, 0.01)
     with pytest.raises(NotRunning):
         send(Life(), container(sleeper.pid, 1), 9)  # type: ignore[arg-type]
     assert len(os.listdir("/proc/self/fd")) == before

@@ -17,7 +17,7 @@ from ..kernel import abi
 from ..plan.execute import Execution
 from ..plan.step import World
 from ..runtime.process import NULL, STREAMS
-from . import planner
+from .joining import plan_exec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def run_exec(
         raise NotRunning(f"container {spec.name} is not running", "", f"start it first: start {spec.name}")
     direct = inherit and not detach and not tty and all(_harmless(fd) for fd in range(3))
     null = _null_streams(stdin, detach=detach, direct=direct)
-    plan = planner.plan_exec(
+    plan = plan_exec(
         spec,
         life.facts(),
         pid=state.pid,

@@ -19,6 +19,7 @@ from .attach import Client, listen
 from .events import emit
 from .jsonlog import open_log
 from .spec import Spec, State
+from .starting import bring_up, create
 from .watch import Held, watch
 
 TYPE_CHECKING = False
@@ -61,14 +62,14 @@ def _keep(
     if not lock.take():
         raise NanoError(f"container {spec.id[:12]} is already being started or is running")
     if image:
-        spec = life.create(spec, image, spec.id)
+        spec = create(life, spec, image, spec.id)
     state = State() if image else life.store.state(spec.id)
     inner, outer = _pipes(spec)
     log = None
     try:
         log = open_log(life.paths.container(spec.id), spec.log_driver, spec.log_options)
         listener = listen(f"{life.paths.live(spec.id)}/attach.sock")
-        world, started = life.bring_up(spec, inner)
+        world, started = bring_up(life, spec, inner)
     except BaseException as error:
         _not_started(life, spec, state, error)
         raise

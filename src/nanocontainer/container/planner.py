@@ -37,17 +37,11 @@ from ..rootfs.mounts import (
 )
 from ..rootfs.overlay import AttachRootfs, PivotRoot, PrivatizeMounts, ProtectRootfs, overlay_steps
 from ..runtime import limits
-from ..runtime.cgroup import AllowDevices, OpenCgroup
-from ..runtime.cgroup1 import JoinCgroup1, OpenCgroup1
-from ..runtime.confine import (
-    BoundCapabilities,
-    CompileSeccomp,
-    LoadSeccomp,
-    NoNewPrivs,
-    SetCapabilities,
-)
-from ..runtime.identity import LookUpUser, SetIds, SetLimits, SetOomScore
-from ..runtime.namespaces import Clone, EnterNamespaces, JoinSessionKeyring, OpenProcess, SetHostname, SetSysctls
+from ..runtime.cgroup import AllowDevices
+from ..runtime.cgroup1 import JoinCgroup1
+from ..runtime.confine import CompileSeccomp
+from ..runtime.identity import LookUpUser
+from ..runtime.namespaces import Clone, EnterNamespaces, OpenProcess, SetHostname, SetSysctls
 from ..runtime.process import (
     STREAMS,
     CloseFiles,
@@ -62,6 +56,7 @@ from ..runtime.process import (
     OwnStreams,
     StartReaper,
 )
+from .confinement import process_limits, security, security_words
 from .spec import Mount
 
 TYPE_CHECKING = False
@@ -202,20 +197,6 @@ def check(spec: Spec) -> None:
     limits.check(spec.limits)
 
 
-def security_words(spec: Spec) -> dict[str, str]:
-    """--security-opt as a table: "no-new-privileges" → "true", "seccomp" → "unconfined" or a path."""
-    words = {}
-    for item in spec.security:
-        for separator in ("=", ":"):
-            if separator in item:
-                key, _, value = item.partition(separator)
-                break
-        else:
-            key, value = item, "true"
-        words[key] = value
-    return words
-
-
 def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, paths: Paths) -> Plan:
     """The steps that make and start the container of a resolved specification."""
     words = security_words(spec)
@@ -283,37 +264,17 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
     if spec.read_only:
         inside.append(ProtectRootfs())
     inside += [PivotRoot(), EnterWorkDir(spec.cwd)]
-    inside += _process_limits(spec)
+    inside += process_limits(spec)
     null = () if spec.open_stdin else ("stdin",)
     inside.append(ConnectTerminal() if spec.tty else ConnectStreams(null))
     inside.append(OwnStreams())
-    inside += _security(keep, facts.last_cap, confined, words, spec.id)
+    inside += security(keep, facts.last_cap, confined, words, spec.id)
     inside.append(DieWithKeeper())
     if spec.init:
         inside.append(StartReaper())
     inside += [CloseFiles(), Exec(spec.args, spec.env)]
     given = ("wire",) if spec.tty else ("wire", *(name for name in STREAMS if name not in null))
     return Plan((*host, *inside), given).validate()
-
-
-def _process_limits(spec: Spec) -> list[Step]:
-    steps: list[Step] = []
-    if spec.ulimits:
-        steps.append(SetLimits(tuple((limit.name, limit.soft, limit.hard) for limit in spec.ulimits)))
-    if spec.oom_score_adj:
-        steps.append(SetOomScore(spec.oom_score_adj))
-    return steps
-
-
-def _security(keep: int, last: int, confined: bool, words: dict[str, str], name: str) -> list[Step]:
-    """Keyring, capabilities, ids, filter, in the order that plan.py demands: without no_new_privs the filter is
-    first."""
-    ids: list[Step] = [BoundCapabilities(keep, last), SetIds(), SetCapabilities(keep)]
-    filter: list[Step] = [LoadSeccomp()] if confined else []
-    ring: list[Step] = [JoinSessionKeyring(name)]
-    if words.get("no-new-privileges") in ("true", "1"):
-        return [*ring, *ids, NoNewPrivs(), *filter]
-    return [*ring, *filter, *ids]
 
 
 def _kernel_mounts(spec: Spec, own_net: bool) -> list[Step]:
@@ -358,57 +319,3 @@ def _mount(mount: Mount, source: Source) -> Step:
         said = tuple(f"{key}={value}" for key, value in options.items())
         return MountTmpfs(mount.target, options=said, attributes=tuple(sorted(flags)))
     return MountBind(source.path, mount.target, read_only=mount.read_only, propagation=mount.propagation)
-
-
-def plan_exec(
-    spec: Spec,
-    facts: Facts,
-    *,
-    pid: int,
-    cgroup: str,
-    groups1: tuple[str, ...],
-    args: tuple[str, ...],
-    env: tuple[str, ...],
-    cwd: str,
-    user: str,
-    tty: bool,
-    privileged: bool,
-    paths: Paths,
-    null: tuple[str, ...] = (),
-    size: tuple[int, int] = (0, 0),
-) -> Plan:
-    """The steps that run one more command in a running container: join its namespaces, be confined as it is.
-
-    null: the standard streams that are connected to nothing.
-    """
-    from ..runtime.joining import OpenContainerRoot, OpenContainerTerminal
-
-    words = security_words(spec)
-    privileged = privileged or spec.privileged
-    keep = granted(spec.cap_add, spec.cap_drop, privileged, facts.last_cap, facts.capabilities)
-    confined = words.get("seccomp") != "unconfined" and not privileged
-    host: list[Step] = [OpenProcess(pid), OpenContainerRoot(pid), OpenCgroup(cgroup)]
-    host += [OpenCgroup1(group) for group in groups1]
-    host.append(LookUpUser(user or spec.user, spec.groups))
-    if tty:
-        host.append(OpenContainerTerminal(*size))
-    if confined:
-        profile = words.get("seccomp") or "default"
-        host.append(CompileSeccomp(profile, facts.machine, keep, facts.release, f"{paths.run}/cache/seccomp"))
-    host.append(Clone((), join_pid=spec.pid_mode != "host"))
-    namespaces = ["mnt", "net", "cgroup"]
-    if spec.uts_mode != "host":
-        namespaces.append("uts")
-    if spec.ipc_mode != "host":
-        namespaces.append("ipc")
-    inside: list[Step] = [HideFromContainer(), NewSession()]
-    if groups1:
-        inside.append(JoinCgroup1(groups1))
-    inside += [EnterNamespaces(tuple(namespaces)), EnterWorkDir(cwd or spec.cwd)]
-    inside += _process_limits(spec)
-    inside.append(ConnectTerminal() if tty else ConnectStreams(null))
-    inside.append(OwnStreams())
-    inside += _security(keep, facts.last_cap, confined, words, spec.id)
-    inside += [CloseFiles(), Exec(args, env)]
-    given = ("wire",) if tty else ("wire", *(name for name in STREAMS if name not in null))
-    return Plan((*host, *inside), given).validate()

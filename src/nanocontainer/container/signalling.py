@@ -11,6 +11,7 @@ import select
 
 from ..errors import InvalidInput, NotRunning
 from ..lean import signals
+from ..paths import read_file
 
 _LOOK_AGAIN = 0.25  # seconds
 
@@ -18,7 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..kernel.calls import Kernel
     from .lifecycle import Lifecycle
     from .spec import Container
 
@@ -50,30 +50,30 @@ def _is_number(text: str) -> bool:
 def send(life: Lifecycle, container: Container, number: int) -> None:
     """Send a signal to init of a running container. NotRunning where it has ended in the meantime."""
     gone = NotRunning(f"container {container.name} is not running", "it has just ended")
-    kernel, pid = life.kernel, container.state.pid
+    pid = container.state.pid
     try:
-        pidfd = kernel.pidfd_open(pid)
+        pidfd = os.pidfd_open(pid)
     except OSError:
         raise gone from None
     try:
-        if _parent(kernel, pid) != container.state.keeper or not life.running(container.id):
+        if _parent(pid) != container.state.keeper or not life.running(container.id):
             raise gone
-        kernel.pidfd_send_signal(pidfd, number)
+        signals.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         raise gone from None
     finally:
         os.close(pidfd)
 
 
-def _parent(kernel: Kernel, pid: int) -> int:
+def _parent(pid: int) -> int:
     """The parent of a process (proc_pid_stat(5), field 4, behind the name in brackets); 0 where it is gone."""
     try:
-        return int(kernel.read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1])
-    except OSError:
+        return int(read_file(f"/proc/{pid}/stat").rpartition(")")[2].split()[1])
+    except (OSError, ValueError):
         return 0
 
 
-def wait_for_end(kernel: Kernel, keeper: Callable[[], int], seconds: float | None) -> bool:
+def wait_for_end(keeper: Callable[[], int], seconds: float | None) -> bool:
     """Wait until keeper() names nobody any more, at most so many seconds; whether that is so.
 
     The holder of a lock need not be a keeper that ends with it: one who sweeps holds it too, and lives on.
@@ -83,7 +83,7 @@ def wait_for_end(kernel: Kernel, keeper: Callable[[], int], seconds: float | Non
     deadline = None if seconds is None else time.monotonic() + seconds
     while pid := keeper():
         try:
-            pidfd = kernel.pidfd_open(pid)
+            pidfd = os.pidfd_open(pid)
         except OSError:
             continue
         try:

@@ -1,0 +1,183 @@
+"""Create and start: claims are made, a plan is made of them and executed. What a keeper does before it watches."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from ..clock import rfc3339
+from ..errors import InvalidInput, NanoError, NotFound, NotRunning
+from ..network import allot, names
+from ..paths import make_dirs, new_id
+from ..plan.execute import Execution
+from ..plan.journal import Journal
+from ..plan.step import World
+from ..rootfs import volumes
+from ..rootfs.devices import AddDevice, host_device, host_devices
+from ..runtime import limits
+from . import planner
+from .events import emit
+from .spec import Port, Spec, State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..image.model import Image
+    from ..kernel.facts import Facts
+    from ..plan.plan import Plan
+    from .lifecycle import Lifecycle
+
+
+def create(life: Lifecycle, wish: Spec, image: Image, id: str) -> Spec:
+    """Claim a name, fill in the specification and write it down. The caller holds the container's lock."""
+    layers = life.images.layer_paths(image)
+    name = ""
+    try:
+        name = life.store.claim_name(wish.name, id, life.kept)
+        spec = planner.resolve(wish, image, id=id, name=name, created=rfc3339(time.time_ns()))
+        mounts = tuple(
+            mount.replace(source=new_id(), options={**mount.options, "anonymous": "true"})
+            if mount.kind == "volume" and not mount.source
+            else mount
+            for mount in spec.mounts
+        )
+        spec = spec.replace(mounts=mounts)
+        life.store.make(spec, layers[-1] if layers else life.paths.images)
+        life.store.save(id, State())
+    except BaseException as error:
+        life.store.remove(id, name)
+        if isinstance(error, OSError):
+            raise NanoError(
+                "cannot create the container", error.strerror or str(error), _disk_hint(error)
+            ) from None
+        raise
+    emit(life.paths, "container", "create", id, image=spec.image, name=name)
+    return spec
+
+
+def bring_up(life: Lifecycle, spec: Spec, streams: dict[str, int]) -> tuple[World, State]:
+    """Claim, plan, journal, execute. The caller is the keeper and holds the lock; streams: stdin, stdout, stderr
+    as open files, for a container without a terminal. On failure all is taken back."""
+    host = life.facts()
+    life.take_down(spec.id)  # what an earlier start left, if it was killed
+    allotment = None
+    try:
+        image = life.images.find(spec.image_id)
+        target = _target(life, spec.network)
+        allotment = allot.allot(spec, life.paths, spec.id, life.running, target)
+        inputs = _inputs(life, spec, image).replace(files=names.files(spec, allotment))
+        wish = spec.replace(limits=limits.numbered(spec.limits))
+        plan = planner.plan_start(wish, inputs, host, allotment, life.paths)
+        world = _execute(life, plan, spec.id, streams)
+    except BaseException as error:
+        failures = life.take_down(spec.id)
+        if allotment:
+            allot.release(allotment, life.paths, spec.id)
+        if isinstance(error, OSError):
+            raise NanoError("cannot start the container", str(error), _disk_hint(error)) from None
+        if failures and isinstance(error, NanoError):
+            raise NanoError(
+                error.what, f"{error.why}; and could not take back: {'; '.join(failures)}", error.hint
+            ) from None
+        raise
+    parent = f"nanocontainer{f'-{life.paths.mark}' if life.paths.mark else ''}"
+    joined = plan.find("JoinCgroup1")
+    return world, State(
+        status="running",
+        boot=life.boot,
+        pid=world["pid"],
+        keeper=os.getpid(),
+        started=rfc3339(time.time_ns()),
+        ip=allotment.ip,
+        mac=allotment.mac,
+        ports=tuple(Port.from_dict(port.as_dict()) for port in allotment.ports),
+        cgroup=f"{host.cgroup2}/{parent}/{spec.id}",
+        groups=plan.steps[joined].paths if joined >= 0 else (),  # type: ignore[attr-defined]
+    )
+
+
+def _execute(life: Lifecycle, plan: Plan, id: str, streams: dict[str, int]) -> World:
+    world = World(life.kernel)
+    world.slots.update(streams)
+    journal = Journal(f"{life.paths.container(id)}/journal", life.boot)
+    execution = Execution(plan, world, journal, life.reporter)
+    try:
+        execution.run()
+    except BaseException:
+        execution.close()
+        raise
+    finally:
+        journal.close()
+    return world
+
+
+def _inputs(life: Lifecycle, spec: Spec, image: Image) -> planner.Inputs:
+    sources = []
+    for mount in spec.mounts:
+        if mount.kind == "tmpfs":
+            sources.append(planner.Source(""))
+        elif mount.kind == "volume":
+            data, empty = volumes.ensure(life.paths, mount.source, rfc3339(time.time_ns()))
+            if subpath := mount.options.get("subpath"):
+                data = f"{data}/{volumes.check_subpath(subpath)}"
+            sources.append(planner.Source(data, fill=empty and "subpath" not in mount.options))
+        elif mount.kind == "bind":
+            sources.append(planner.Source(_bind_source(mount.source, mount.create)))
+        else:
+            raise InvalidInput(
+                f"mounts of type {mount.kind!r} are not supported yet", "", "use bind, volume or tmpfs"
+            )
+    return planner.Inputs(
+        layers=life.images.layer_paths(image),
+        sources=tuple(sources),
+        devices=_devices(spec),
+        pid_target=_target(life, spec.pid_mode),
+        ipc_target=_target(life, spec.ipc_mode),
+    )
+
+
+def _devices(spec: Spec) -> tuple[AddDevice, ...]:
+    if spec.privileged:
+        return host_devices()
+    return tuple(host_device(one.source, one.target or one.source, one.access) for one in spec.devices)
+
+
+def _target(life: Lifecycle, mode: str) -> int:
+    """The first process of the container in "container:REF"; 0 for other modes."""
+    kind, colon, ref = mode.partition(":")
+    if kind != "container" or not colon:
+        return 0
+    id = life.store.resolve(ref)
+    state = life.store.state(id)
+    if state.status != "running" or not life.running(id):
+        raise NotRunning(f"cannot join container {ref}", "it is not running", f"start it first: start {ref}")
+    return state.pid
+
+
+def imagined_plan(life: Lifecycle, wish: Spec, image: Image, layers: tuple[str, ...], host: Facts) -> Plan:
+    """The plan as it would be, for --explain: nothing is claimed, nothing is made, no root is needed."""
+    id = "0123456789ab"  # readable; a real one has 64 digits
+    spec = planner.resolve(wish, image, id=id, name=wish.name or "explained", created=rfc3339(time.time_ns()))
+    sources = tuple(
+        planner.Source(mount.source if mount.kind == "bind" else f"{life.paths.volumes}/{mount.source or id}/_data")
+        for mount in spec.mounts
+    )
+    allotment = allot.imagine(spec, life.paths)
+    inputs = planner.Inputs(layers=layers, sources=sources, files=names.files(spec, allotment))
+    devices = _devices(spec)
+    spec = spec.replace(limits=limits.numbered(spec.limits))
+    return planner.plan_start(spec, inputs.replace(devices=devices), host, allotment, life.paths)
+
+
+def _bind_source(source: str, create: bool) -> str:
+    if not os.path.exists(source):
+        if not create:
+            raise NotFound(
+                f"cannot mount {source}", "bind source path does not exist", "create it, or use -v, which does"
+            )
+        make_dirs(source, 0o755)
+    return source
+
+
+def _disk_hint(error: OSError) -> str:
+    return "free some space: images and stopped containers take it" if error.errno == errno.ENOSPC else ""
