@@ -34,7 +34,8 @@ def _call(name: str, *args: object) -> None:
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    _call("mount", *(text.encode() if text is not None else None for text in (source, target, kind)), flags, data)
+    words = [text.encode() if text is not None else None for text in (source, target, kind, data)]
+    _call("mount", *words[:3], flags, words[3])
 
 
 def umount(target: str, flags: int = 0) -> None:
