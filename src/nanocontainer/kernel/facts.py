@@ -23,6 +23,7 @@ MASKED = (
     "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
     "/sys/devices/virtual/powercap",
 )  # fmt: skip
+CONTROLLERS1 = ("memory", "cpu", "cpuset", "pids", "blkio")
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
@@ -31,7 +32,8 @@ class Facts(Record):
     masked and read_only: the paths above that exist, directories with a final slash.
 
     cgroup2: where the cgroup2 hierarchy is mounted, empty if it is not; controllers: those that it can hand out.
-    cgroup1: controller → mount point, for hybrid hosts, where cgroup2 exists but the controllers are bound to v1.
+    cgroup1: controller → mount point, for hybrid hosts, where cgroup2 exists but the controllers are bound to v1: those
+    of limits. (Hosts with all of them in cgroup2 may still have a hierarchy for net_cls.)
     """
 
     boot: str = ""
@@ -153,7 +155,6 @@ def _cgroups() -> tuple[str, dict[str, str]]:
     """(mount point of cgroup2, {controller: mount point} of v1), from /proc/self/mountinfo (proc_pid_mountinfo(5))."""
     two = ""
     one: dict[str, str] = {}
-    names = {line.split("\t")[0] for line in _text("/proc/cgroups").splitlines()[1:]}
     for line in _text("/proc/self/mountinfo").splitlines():
         left, _, right = line.partition(" - ")
         fields, kind = left.split(), right.split()
@@ -161,7 +162,7 @@ def _cgroups() -> tuple[str, dict[str, str]]:
             two = fields[4]
         elif kind[0] == "cgroup" and fields[3] == "/":
             for option in kind[2].split(","):
-                if option in names:
+                if option in CONTROLLERS1:
                     one.setdefault(option, fields[4])
     return two, one
 

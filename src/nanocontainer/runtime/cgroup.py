@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
-from ..errors import NanoError
+from ..errors import NanoError, Unsupported
 from ..kernel.bpf import DeviceRule, attach, load_device_program
 from ..plan.step import Step, World
 
@@ -122,6 +122,9 @@ class SetLimit(Step):
     def do(self, world: World) -> None:
         try:
             world.kernel.write_file(self.path, self.value.encode())
+        except FileNotFoundError:
+            name = self.path.rpartition("/")[2]
+            raise Unsupported(f"cannot limit {self.says}", f"this kernel has no {name} (cgroups(7))") from None
         except OSError as error:
             why = f"{os.strerror(error.errno or 0)} (writing {self.value!r} to {self.path})"
             hint = "the kernel refuses this value" if error.errno in (errno.EINVAL, errno.ERANGE) else ""

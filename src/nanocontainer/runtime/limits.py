@@ -9,7 +9,6 @@ import os
 import stat
 
 from ..errors import InvalidInput, Unsupported
-from ..plan.step import Step
 from .cgroup import EnableControllers, MakeCgroup, SetLimit
 from .cgroup1 import MakeCgroup1
 
@@ -17,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..container.spec import Limits
     from ..kernel.facts import Facts
+    from ..plan.step import Step
 
 # (controller, file, value, in words)
 Setting = tuple[str, str, str, str]
@@ -28,7 +28,9 @@ def check(limits: Limits) -> None:
     if 0 < limits.memory < 6 << 20:
         raise InvalidInput("invalid --memory", "Minimum memory limit allowed is 6MB")
     if limits.memory_swap > 0 and not limits.memory:
-        raise InvalidInput("invalid --memory-swap", "You should always set the Memory limit when using Memoryswap limit")
+        raise InvalidInput(
+            "invalid --memory-swap", "You should always set the Memory limit when using Memoryswap limit"
+        )
     if limits.memory_swap > 0 and limits.memory_swap < limits.memory:
         raise InvalidInput("invalid --memory-swap", "Minimum memoryswap limit should be larger than memory limit")
     if limits.memory and limits.memory_reservation > limits.memory:
@@ -53,7 +55,9 @@ def steps(limits: Limits, facts: Facts, parent: str, group: str) -> tuple[list[S
         made, groups = _hybrid(limits, facts, parent, group)
         # Undone in the other order: the processes are killed before the version 1 groups are removed
         return [*made, MakeCgroup(path)], groups
-    wanted = _settings2(limits)
+    if limits.memory_swap > 0 and not facts.swap_limit:
+        raise _swap_not_counted()
+    wanted = _settings2(limits, facts.swap_limit)
     used = tuple(dict.fromkeys(controller for controller, _, _, _ in wanted))
     for controller in used:
         if controller not in facts.controllers:
@@ -73,7 +77,7 @@ def _hybrid(limits: Limits, facts: Facts, parent: str, group: str) -> tuple[list
         if root is None:
             raise _missing(controller, wanted, "no cgroup version 1 hierarchy of it is mounted, nor does cgroup2 offer it")
         if "memsw" in file and not facts.swap_limit:
-            raise Unsupported("cannot limit swap", "the kernel does not count it", "boot with swapaccount=1")
+            raise _swap_not_counted()
         path = f"{root}/{parent}/{group}"
         if path not in made:
             presets = {"cpuset.cpus": facts.cpus, "cpuset.mems": facts.mems} if controller == "cpuset" else {}
@@ -91,18 +95,24 @@ def _missing(controller: str, wanted: tuple[Setting, ...], why: str) -> Unsuppor
     )
 
 
+def _swap_not_counted() -> Unsupported:
+    return Unsupported("cannot limit swap", "the kernel does not count it", "boot with swapaccount=1")
+
+
 def shares_to_weight(shares: int) -> int:
     """CPU shares (2..262144) as a cgroup2 weight (1..10000), the mapping that runc and crun use."""
     return 1 + ((min(max(shares, 2), 262144) - 2) * 9999) // 262142
 
 
-def _settings2(limits: Limits) -> tuple[Setting, ...]:
+def _settings2(limits: Limits, swap: bool) -> tuple[Setting, ...]:
+    """swap: whether the kernel counts it."""
     out: list[Setting] = []
     if limits.memory:
         out.append(("memory", "memory.max", str(limits.memory), "memory"))
         # docker: without --memory-swap as much swap as memory; the file counts swap alone
-        swap = limits.memory if not limits.memory_swap else limits.memory_swap - limits.memory
-        out.append(("memory", "memory.swap.max", "max" if limits.memory_swap < 0 else str(swap), "swap"))
+        most = limits.memory if not limits.memory_swap else limits.memory_swap - limits.memory
+        if swap:
+            out.append(("memory", "memory.swap.max", "max" if limits.memory_swap < 0 else str(most), "swap"))
     if limits.memory_reservation:
         out.append(("memory", "memory.low", str(limits.memory_reservation), "the memory that is kept for it"))
     quota, period = _quota(limits)
