@@ -25,7 +25,7 @@ EAT = "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo survived ${#x}"
 
 @needs("memory")
 def test_memory_and_oom(clean: Nano) -> None:
-    command = ("sh", "-c", f"exec sh -c \"{EAT}\"")
+    command = ("sh", "-c", f'exec sh -c "{EAT}"')
     clean("run", "--name", "fat", "--network", "none", "-m", "32m", "tiny", *command, check=False)
     assert "survived" not in clean("logs", "fat").out
     assert clean("inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}}", "fat").out == "true 137\n"
