@@ -180,10 +180,10 @@ class Engine:
         self, spec: Spec, far: Wire, theirs: Any, image: Image | None, report: Wire, session: Session | None
     ) -> int:
         """The pid of the keeper, if it is a child of ours; 0 for one of the zygote's."""
-        from .container.zygote import Zygote, has_threads
-
-        if has_threads():
+        if len(os.listdir("/proc/self/task")) > 1:  # threads need not be Python's: the kernel knows
             if self._zygote is None:
+                from .container.zygote import Zygote
+
                 self._zygote = Zygote(self.paths)
             self._zygote.keep(spec, far.fileno(), theirs.fileno() if theirs else -1, image)
             return 0

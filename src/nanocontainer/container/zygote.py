@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 _LARGEST = 1 << 20
 
 
-def has_threads() -> bool:
-    """Whether this process has more than one thread. Asked of the kernel: threads need not be Python's."""
-    return len(os.listdir("/proc/self/task")) > 1
-
-
 class Zygote:
     """The program's end. Lives as long as the program; the zygote ends when this end is closed."""
 
