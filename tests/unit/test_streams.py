@@ -306,12 +306,12 @@ def test_however_late_we_are_nothing_is_lost(
 ) -> None:
     """The grace is over when the loop learns of the end: as on a machine that is much too busy."""
     monkeypatch.setattr(streams, "GRACE", 0)
-    script = "printf %03000d 7; printf %03000d 7 >&2; (sleep 1) & exit 4"
+    script = "printf %04600d 7; printf %04600d 7 >&2; (sleep 1) & exit 4"
     kept = keep(*shell(script), starters=(False,), terminal=terminal, started=False)
     kept.process.wait()
     kept.start()
     got = take(kept.sessions[0])
-    assert (len(got["o"] + got["r"]), got["x"]) == (6000, b"4")
+    assert (len(got["o"] + got["r"]), got["x"]) == (9200, b"4")
 
 
 def test_output_that_is_closed_early(keep: Callable[..., Kept]) -> None:
