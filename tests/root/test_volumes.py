@@ -85,6 +85,21 @@ def test_nocopy(nano: Nano, volumes: Path) -> None:
                   "type=volume,src=v1,dst=/bin/x,volume-nocopy") == "0\n"  # fmt: skip
 
 
+def test_a_part_of_a_volume_and_no_link_that_leads_out_of_it(nano: Nano, volumes: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").touch()
+    script = f"mkdir -p /v/sub{tmp_path.parent} && touch /v/sub/mine && ln -s {tmp_path} /v/out && ln -s /sub /v/in"
+    inside(nano, script, "-v", "vol:/v")
+    mount = "type=volume,src=vol,dst=/part,volume-subpath="
+    assert "mine" in inside(nano, "ls /part; touch /part/back", "--mount", f"{mount}sub")
+    assert (volumes / "vol/_data/sub/back").exists()
+    assert "mine" in inside(nano, "ls /part", "--mount", f"{mount}in")  # its root is the volume's
+    done = nano("run", "--rm", "--network", "none", "--mount", f"{mount}out", "tiny", "ls", "/part", check=False)
+    assert done.code == 125
+    assert "does not exist" in done.err
+    (volumes / f"vol/_data{tmp_path}").mkdir(parents=True)
+    assert inside(nano, "ls /part", "--mount", f"{mount}out") == ""
+
+
 def test_an_anonymous_volume_goes_with_rm(nano: Nano, volumes: Path) -> None:
     inside(nano, "touch /data/x", "-v", "/data")
     assert os.listdir(volumes) == []

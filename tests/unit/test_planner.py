@@ -250,6 +250,8 @@ def test_image_defaults() -> None:
         {"mounts": (Mount("tmpfs", "/a/../b"),)},
         {"mounts": (Mount("tmpfs", "/"),)},
         {"mounts": (Mount("tmpfs", "/a"), Mount("tmpfs", "/a/"))},
+        {"mounts": (Mount("volume", "/a", "v", options={"subpath": "../x"}),)},
+        {"mounts": (Mount("volume", "/a", "v", options={"subpath": "/x"}),)},
         {"sysctls": {"kernel.core_pattern": "|/x"}},
         {"sysctls": {"vm.swappiness": "1"}},
         {"network": "host", "sysctls": {"net.ipv4.ip_forward": "1"}},

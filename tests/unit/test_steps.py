@@ -190,6 +190,23 @@ def test_mount_bind() -> None:
     assert said[-3:] == ["move_mount(100, 102)", "close(102)", "close(100)"]
 
 
+def test_mount_bind_of_a_part_is_looked_up_inside_the_source() -> None:
+    """Not by its name: another container that has the volume may have put a link there."""
+    made = world({"stat": stat_result(stat.S_IFDIR)}, rootfs=7)
+    MountBind("/vol/_data", "/dst", below="a/link").do(made)
+    in_root = abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_MAGICLINKS
+    flags = abi.OPEN_TREE_CLONE | abi.AT_RECURSIVE | abi.AT_EMPTY_PATH
+    assert calls(made)[:5] == [
+        f"open('/vol/_data', {abi.O_PATH | os.O_DIRECTORY})",
+        f"openat2(100, 'a/link', {abi.O_PATH}, 0, {in_root})",
+        "close(100)",
+        f"open_tree(101, '', {flags})",
+        "close(101)",
+    ]
+    with pytest.raises(NanoError, match="cannot mount /vol/_data/a at /dst"):
+        MountBind("/vol/_data", "/dst", below="a").do(world({"openat2": OSError(errno.ELOOP, "x")}, rootfs=7))
+
+
 def test_mount_bind_of_what_is_not_there() -> None:
     made = world({"open_tree": FileNotFoundError(2, "x")}, rootfs=7)
     with pytest.raises(NotFound, match="cannot mount /src at /dst"):

@@ -36,6 +36,7 @@ from ..rootfs.mounts import (
     ProtectPaths,
 )
 from ..rootfs.overlay import AttachRootfs, PivotRoot, PrivatizeMounts, ProtectRootfs, overlay_steps
+from ..rootfs.volumes import check_subpath
 from ..runtime import limits
 from ..runtime.cgroup import AllowDevices
 from ..runtime.cgroup1 import JoinCgroup1
@@ -169,6 +170,7 @@ def check(spec: Spec) -> None:
         if target in targets:
             raise InvalidInput(f"duplicate mount point: {target}")
         targets.add(target)
+        check_subpath(mount.options.get("subpath", ""))
     texts = (*spec.args, *spec.command, *(spec.entrypoint or ()), *spec.env, spec.cwd, spec.user, spec.hostname)
     if any("\0" in text for text in texts):
         raise InvalidInput(
@@ -318,4 +320,5 @@ def _mount(mount: Mount, source: Source) -> Step:
             flags.add("ro")
         said = tuple(f"{key}={value}" for key, value in options.items())
         return MountTmpfs(mount.target, options=said, attributes=tuple(sorted(flags)))
-    return MountBind(source.path, mount.target, read_only=mount.read_only, propagation=mount.propagation)
+    below = mount.options.get("subpath", "")
+    return MountBind(source.path, mount.target, mount.read_only, mount.propagation, below=below)

@@ -118,8 +118,6 @@ def _inputs(life: Lifecycle, spec: Spec, image: Image) -> planner.Inputs:
             sources.append(planner.Source(""))
         elif mount.kind == "volume":
             data, empty = volumes.ensure(life.paths, mount.source, rfc3339(time.time_ns()))
-            if subpath := mount.options.get("subpath"):
-                data = f"{data}/{volumes.check_subpath(subpath)}"
             sources.append(planner.Source(data, fill=empty and "subpath" not in mount.options))
         elif mount.kind == "bind":
             sources.append(planner.Source(_bind_source(mount.source, mount.create)))

@@ -178,8 +178,9 @@ class MountMqueue(MountNew):
 class MountBind(Step):
     """A file or directory of the host, seen inside at a place of its own.
 
-    propagation: what later mounts on one side mean to the other, a word of mount(8). recursive: with what is mounted
-    below the source.
+    propagation: what later mounts on one side mean to the other, a word of mount(8). What is mounted below the source
+    comes along. below: a path inside the source, which then is a directory that containers write to: a link that one
+    of them left there leads no further than the source (Kubernetes had this as CVE-2017-1002101).
     """
 
     source: str
@@ -187,6 +188,7 @@ class MountBind(Step):
     read_only: bool = False
     propagation: str = "rprivate"
     nosuid: bool = False
+    below: str = ""
 
     def reads(self) -> tuple[str, ...]:
         return ("rootfs",)
@@ -194,11 +196,11 @@ class MountBind(Step):
     def do(self, world: World) -> None:
         kernel = world.kernel
         try:
-            mount = kernel.open_tree(abi.AT_FDCWD, self.source, abi.OPEN_TREE_CLONE | abi.AT_RECURSIVE)
+            mount = self._clone(world)
         except FileNotFoundError:
-            raise NotFound(
-                f"cannot mount {self.source} at {self.target}", "the source does not exist", "create it first"
-            ) from None
+            raise NotFound(f"cannot mount {self._name}", "the source does not exist", "create it first") from None
+        except OSError as error:
+            raise NanoError(f"cannot mount {self._name}", error.strerror or str(error)) from None
         try:
             kernel.mount_setattr(
                 mount,
@@ -211,21 +213,43 @@ class MountBind(Step):
                 place = safepath.make_target_in(kernel, world["rootfs"], self.target, mount)
                 kernel.move_mount(mount, place)
             except OSError as error:
-                raise NanoError(f"cannot mount {self.source} at {self.target}", _place_error(error)) from None
+                raise NanoError(f"cannot mount {self._name}", _place_error(error)) from None
             kernel.close(place)
         finally:
             kernel.close(mount)
 
+    @property
+    def _path(self) -> str:
+        return f"{self.source}/{self.below}" if self.below else self.source
+
+    @property
+    def _name(self) -> str:
+        return f"{self._path} at {self.target}"
+
+    def _clone(self, world: World) -> int:
+        kernel, flags = world.kernel, abi.OPEN_TREE_CLONE | abi.AT_RECURSIVE
+        if not self.below:
+            return kernel.open_tree(abi.AT_FDCWD, self.source, flags)
+        root = kernel.open(self.source, abi.O_PATH | os.O_DIRECTORY)
+        try:
+            at = safepath.open_in(kernel, root, self.below)
+        finally:
+            kernel.close(root)
+        try:
+            return kernel.open_tree(at, "", flags | abi.AT_EMPTY_PATH)
+        finally:
+            kernel.close(at)
+
     def explain(self) -> str:
         mode = "read-only" if self.read_only else "writable"
         return (
-            f"Show {self.source} of the host at {self.target}, {mode}: open_tree(2) clones the mount, mount_setattr(2) "
+            f"Show {self._path} of the host at {self.target}, {mode}: open_tree(2) clones the mount, mount_setattr(2) "
             "sets its flags and cuts it off from the host's mounts, move_mount(2) puts it in place."
         )
 
     def shell(self) -> str:
         place = f'"$rootfs{self.target}"'
-        line = f'mount --rbind "{self.source}" {place} && mount --make-{self.propagation} {place}'
+        line = f'mount --rbind "{self._path}" {place} && mount --make-{self.propagation} {place}'
         return f"{line} && mount -o remount,bind,ro {place}" if self.read_only else line
 
 

@@ -208,11 +208,10 @@ def _empty(fd: int, top: int, depth: int) -> bool:
     return moved
 
 
-def check_subpath(path: str) -> str:
+def check_subpath(path: str) -> None:
     """A subpath of a volume: relative, without "..". InvalidInput else."""
     if path.startswith("/") or ".." in path.split("/"):
         raise InvalidInput(f"invalid volume subpath {path!r}", "must be relative and without '..'")
-    return path
 
 
 def tree_size(path: str) -> int:
