@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -127,6 +128,20 @@ def test_broken_files_are_named_and_the_rest_goes_on(clean: Nano) -> None:
     assert bad[:12] in done.err
     assert "bug" not in clean("inspect", "bad", check=False).err
     clean("rm", "-f", bad)
+    assert os.listdir(f"{clean.root}/containers") == [good]
+    assert os.listdir(f"{clean.root}/names") == ["good"]
+
+
+@pytest.mark.parametrize(("file", "change"), [("state", {"status": 5}), ("spec", {"id": "0" * 64})])
+def test_strange_files_are_named_and_the_rest_goes_on(clean: Nano, file: str, change: dict[str, object]) -> None:
+    good = clean("create", "--name", "good", "--network", "none", "tiny", "true").out.strip()
+    bad = clean("create", "--name", "bad", "--network", "none", "tiny", "true").out.strip()
+    path = Path(f"{clean.root}/containers/{bad}/{file}.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    done = clean("ps", "-a", "--no-trunc", check=False)
+    assert good in done.out
+    assert str(path) in done.err
+    clean("rm", bad)
     assert os.listdir(f"{clean.root}/containers") == [good]
     assert os.listdir(f"{clean.root}/names") == ["good"]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
+from nanocontainer.container.lifecycle import Lifecycle
 from nanocontainer.container.locks import Lock, holder
-from nanocontainer.container.spec import Container, Spec, State
+from nanocontainer.container.spec import Container, Limits, Mount, Port, Rate, Spec, State
 from nanocontainer.container.store import ContainerStore
 from nanocontainer.errors import Conflict, Corrupt, InvalidInput, NanoError, NotFound
 from nanocontainer.paths import Paths, new_id
@@ -171,6 +173,48 @@ def test_a_broken_file_is_named_and_the_rest_goes_on(store: ContainerStore, cont
     assert isinstance(said[0], Corrupt)
     assert path in said[0].why
     assert "rm -f" in said[0].hint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("state", {"status": 5}), ("state", {"pid": "7"}), ("state", {"pid": True}), ("state", {"pid": 1 << 70}),
+        ("state", {"ports": [3]}), ("state", {"ports": [{"container_port": "x"}]}), ("state", {"groups": {}}),
+        ("spec", {"created": None}), ("spec", {"labels": {"a": 1}}), ("spec", {"limits": {"pids": "many"}}),
+        ("spec", {"mounts": ["/x"]}), ("spec", {"args": [["sh"]]}), ("spec", {"name": "../x"}),
+        ("spec", {"id": "0" * 64}),
+    ],
+)  # fmt: skip
+def test_fields_of_another_type_are_a_broken_file(store: ContainerStore, change: tuple[str, dict[str, object]]) -> None:
+    good, bad = make(store), make(store)
+    path = Path(f"{store.paths.container(bad)}/{change[0]}.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change[1]}))
+    said: list[NanoError] = []
+    assert [one.id for one in store.list(said.append)] == [good]
+    assert isinstance(said[0], Corrupt)
+    assert str(path) in said[0].why
+
+
+def test_every_field_with_a_value_is_read_back(store: ContainerStore) -> None:
+    id = make(store)
+    store.save(id, State(ports=(Port(80),), groups=("a", "b"), pid=3))
+    assert store.state(id).ports == (Port(80),)
+    id = new_id()
+    full = Spec(
+        image="tiny", id=id, entrypoint=("a",), mounts=(Mount("bind", "/x", options={"a": "b"}),), labels={"a": "b"},
+        limits=Limits(cpus=2, rates=(Rate("read_bps", "/dev/x", 1),)), console_size=(1, 2),
+    )  # fmt: skip
+    store.make(full, os.path.dirname(store.paths.state))
+    assert store.spec(id) == full
+
+
+def test_a_foreign_id_does_not_save_a_container_from_its_removal(store: ContainerStore) -> None:
+    id, other = make(store, name="bad"), make(store, name="good")
+    path = Path(f"{store.paths.container(id)}/spec.json")
+    path.write_text(Path(f"{store.paths.container(other)}/spec.json").read_text())
+    Lifecycle(store.paths).remove(id, anonymous=True)
+    assert store.ids() == [other]
+    assert os.listdir(store.paths.names) == ["good"]
 
 
 def test_a_half_made_container_is_not_listed(store: ContainerStore) -> None:

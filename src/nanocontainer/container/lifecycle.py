@@ -20,6 +20,8 @@ from .store import ContainerStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..image.store import ImageStore
     from ..kernel.calls import Kernel
     from ..kernel.facts import Facts
@@ -175,15 +177,21 @@ class Lifecycle:
     def _why_lost(self, state: State) -> str:
         return "keeper lost" if state.boot == self.boot else "the host was restarted"
 
-    def containers(self, on_broken: object = None) -> list[Container]:
-        """All of them, newest first, each settled. What was left half made or half removed is cleared away."""
+    def containers(self, on_broken: Callable[[NanoError], None] | None = None) -> list[Container]:
+        """All of them, newest first, each settled. What was left half made or half removed is cleared away.
+
+        on_broken is told of each that cannot be read or settled; it stands in nobody's way.
+        """
         self._clear_halves()
         found = []
-        for container in self.store.list(on_broken):  # type: ignore[arg-type]
+        for container in self.store.list(on_broken):
             try:
                 found.append(self.settle(container.id))
             except NotFound:
                 continue
+            except (NanoError, OSError) as error:
+                if on_broken:
+                    on_broken(_in_words(error, container))
         return found
 
     def sweep(self) -> None:
@@ -259,6 +267,12 @@ class Lifecycle:
             self.remove_files(spec, anonymous=anonymous)
         finally:
             lock.release()
+
+
+def _in_words(error: NanoError | OSError, container: Container) -> NanoError:
+    if isinstance(error, NanoError):
+        return error
+    return NanoError(f"cannot take down container {container.name}", error.strerror or str(error))
 
 
 def _drop_claims(directory: str, id: str) -> None:

@@ -53,7 +53,7 @@ def send(life: Lifecycle, container: Container, number: int) -> None:
     pid = container.state.pid
     try:
         pidfd = os.pidfd_open(pid)
-    except OSError:
+    except (OSError, OverflowError):  # a number that is no process's
         raise gone from None
     try:
         if _parent(pid) != container.state.keeper or not life.running(container.id):

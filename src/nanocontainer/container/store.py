@@ -17,6 +17,7 @@ import os
 from ..errors import Conflict, Corrupt, InvalidInput, NanoError, NotFound
 from ..lean import dumps, loads
 from ..paths import check_name, is_id, make_dirs, read_file, write_file
+from ..record import Record
 from ..rootfs.volumes import remove_tree
 from .naming import random_name
 from .spec import Container, Spec, State
@@ -73,10 +74,14 @@ class ContainerStore:
     def _read(self, id: str, name: str, kind: type[T]) -> T:
         path = f"{self.paths.container(id)}/{name}"
         try:
-            return kind.from_dict(loads(read_file(path)))
+            found = kind.from_dict(loads(read_file(path)))
+            _check(found)
+            if getattr(found, "id", id) != id or "/" in getattr(found, "name", ""):
+                raise ValueError("it belongs to another container")
+            return found
         except FileNotFoundError:
             raise NotFound(f"no such container: {id[:12]}") from None
-        except (ValueError, TypeError, AttributeError, OSError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
             raise Corrupt(f"container {id[:12]} is broken", f"{path}: {error}", f"remove it: rm -f {id[:12]}") from None
 
     def load(self, id: str) -> Container:
@@ -190,6 +195,29 @@ class ContainerStore:
             if name.startswith(".rm-"):
                 remove_tree(f"{self.paths.containers}/{name}")
                 remove_tree(self.paths.live(name[4:]))
+
+
+def _check(record: Record) -> None:
+    """TypeError where a field does not have the type of its annotation: JSON can say anything."""
+    for name, kind in record._types.items():
+        if not _fits(getattr(record, name), kind):
+            raise TypeError(f"{name} is not of type {kind}")
+
+
+def _fits(value: object, kind: str) -> bool:
+    kind, _, other = kind.partition(" | ")
+    if value is None:
+        return other == "None"
+    if isinstance(value, tuple):
+        inner = kind.removeprefix("tuple[").partition(",")[0]
+        return kind.startswith("tuple[") and all(_fits(item, inner) for item in value)
+    if isinstance(value, dict):
+        return kind == "dict[str, str]" and all(isinstance(item, str) for item in value.values())
+    if isinstance(value, Record):
+        _check(value)
+    if type(value) is int:
+        return kind in ("int", "float") and -(1 << 63) <= value < 1 << 63
+    return type(value).__name__ == kind
 
 
 def _entries(directory: str) -> list[str]:
