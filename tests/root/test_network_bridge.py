@@ -67,6 +67,12 @@ def test_the_namespace_has_what_a_container_expects(engine: Engine) -> None:
     assert [route.gateway for route in default] == [engine.gateway]
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/sys/net/ipv6"), reason="the host has no IPv6")
+def test_no_container_can_be_the_hosts_ipv6_router(engine: Engine) -> None:
+    engine.container()
+    assert Path(f"/proc/sys/net/ipv6/conf/{engine.interface}/accept_ra").read_text() == "0\n"
+
+
 def test_host_and_container_reach_each_other(engine: Engine) -> None:
     container = engine.container()
     with container.serve(80) as server, HOST.serve(8000) as hosts:

@@ -117,12 +117,25 @@ def test_a_missing_bridge_is_made_and_set_up_last(tmp_path: Path) -> None:
         "links.add_address('nano0', '172.30.0.1', 16)",
     ]
     assert calls[3] == f"nft({step.script!r})"
-    assert calls[-2:] == [
+    assert calls[-3:] == [
         "write_file('/proc/sys/net/ipv4/conf/nano0/route_localnet', b'1')",
+        "exists('/proc/sys/net/ipv6/conf/nano0/accept_ra')",  # the host has no IPv6
         "links.set_link('nano0', up=True)",
     ]
     assert "write_file('/proc/sys/net/ipv4/ip_forward', b'1')" in calls
     assert step.script in step.shell()
+
+
+def test_the_bridge_takes_no_router_from_a_container_before_it_is_up(tmp_path: Path) -> None:
+    """CVE-2020-13401."""
+    step = bridge(tmp_path)
+    world = recording_world({"read_file": b"1\n", "exists": True})
+    step.do(world)
+    assert noted(world)[-2:] == [
+        "write_file('/proc/sys/net/ipv6/conf/nano0/accept_ra', b'0')",
+        "links.set_link('nano0', up=True)",
+    ]
+    assert "/proc/sys/net/ipv6/conf/nano0/accept_ra\nip link set nano0 up" in step.shell()
 
 
 def test_a_half_made_bridge_is_completed(tmp_path: Path) -> None:
@@ -135,7 +148,7 @@ def test_a_half_made_bridge_is_completed(tmp_path: Path) -> None:
     )
     bridge(tmp_path).do(world)
     names = [call.split("(")[0] for call in noted(world)]
-    assert names[-4:] == ["nft", "read_file", "write_file", "links.set_link"]
+    assert names[-5:] == ["nft", "read_file", "write_file", "exists", "links.set_link"]
     assert "links.add_bridge" not in names
 
 

@@ -96,13 +96,18 @@ class EnsureBridge(Step):
             kernel.write_file("/proc/sys/net/ipv4/ip_forward", b"1")
         # lets 127.0.0.1:PORT of the host be sent out to a container; the guard chain keeps others from using it
         kernel.write_file(f"/proc/sys/net/ipv4/conf/{self.interface}/route_localnet", b"1")
+        # or a container could send router advertisements, and the host would route its IPv6 to it (CVE-2020-13401)
+        advertisements = f"/proc/sys/net/ipv6/conf/{self.interface}/accept_ra"
+        if kernel.exists(advertisements):  # not where the host has no IPv6
+            kernel.write_file(advertisements, b"0")
         links.set_link(self.interface, up=True)
 
     def explain(self) -> str:
         return (
             f"Unless it is there: make bridge {self.interface} with address {self.gateway}/{self.prefix} "
             f"(rtnetlink(7)), turn on net.ipv4.ip_forward (it stays on: others may rely on it by now) and "
-            f"route_localnet on the bridge, load table inet {self.table}: NAT, published ports, a guard (nft(8))."
+            f"route_localnet on the bridge, and no router may announce itself there (accept_ra); load table inet "
+            f"{self.table}: NAT, published ports, a guard (nft(8))."
         )
 
     def shell(self) -> str:
@@ -115,6 +120,7 @@ class EnsureBridge(Step):
             f"nft -f - <<'END'\n{self.script}END\n"
             f"echo 1 > /proc/sys/net/ipv4/ip_forward\n"
             f"echo 1 > /proc/sys/net/ipv4/conf/{name}/route_localnet\n"
+            f"[ ! -e /proc/sys/net/ipv6 ] || echo 0 > /proc/sys/net/ipv6/conf/{name}/accept_ra\n"
             f"ip link set {name} up\n"
             f"fi"
         )
