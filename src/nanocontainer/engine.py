@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import time
 
-from .container.lifecycle import Lifecycle
+from .container.lifecycle import PATIENCE, Lifecycle
 from .container.locks import Lock, holder
 from .errors import Conflict, InvalidInput, NanoError, NotFound, NotPermitted, NotRunning, Unsupported
 from .paths import Paths, make_dirs, new_id
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from .plan.plan import Plan
 
     OnProgress = Callable[[Progress], None] | None
+
+_PATIENCE_WITH_STARTS = 10.0  # seconds
 
 
 class Result(Record):
@@ -144,7 +146,7 @@ class Engine:
 
     def start(self, ref: str, *, attach: bool = False) -> Session | None:
         """Start a container that is not running. Nothing happens where it is running, unless attach is wanted."""
-        container = self.inspect(ref)
+        container = self._at_rest(ref)
         if container.state.status in ("running", "paused"):
             return self.attach(ref) if attach else None
         self.life.facts()
@@ -280,8 +282,10 @@ class Engine:
         """
         from .container.signalling import number_of
 
-        container = self.inspect(ref)
+        container = self._at_rest(ref)
         if container.state.status not in ("running", "paused"):
+            if holder(self.paths, container.id):
+                raise Conflict(f"cannot stop container {container.name}", "it is just being started", "try again")
             return
         seconds = container.spec.stop_timeout if timeout is None else timeout
         if container.state.status == "paused":
@@ -297,7 +301,7 @@ class Engine:
         """Send a signal to the container's first process. NotRunning."""
         from .container.signalling import number_of
 
-        container = self.inspect(ref)
+        container = self._at_rest(ref)
         number = number_of(signal or "KILL")
         if container.state.status not in ("running", "paused"):
             raise NotRunning(f"cannot kill container {container.name}", "it is not running")
@@ -356,6 +360,7 @@ class Engine:
             while True:
                 kind, data = session.receive()
                 if kind == "x":
+                    self._wait_gone(container.id, PATIENCE)  # then it can be started or removed
                     return int(data)
                 if not kind:
                     break
@@ -388,6 +393,10 @@ class Engine:
     def inspect(self, ref: str) -> Container:
         """A container's specification and state. One whose keeper was lost is swept first."""
         return self.life.settle(self.resolve_id(ref))
+
+    def _at_rest(self, ref: str) -> Container:
+        """As inspect(), but where it is just being started or taken down that is waited for."""
+        return self.life.at_rest(self.resolve_id(ref), _PATIENCE_WITH_STARTS)
 
     def containers(
         self, *, all: bool = False, on_broken: Callable[[NanoError], None] | None = None

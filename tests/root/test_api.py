@@ -141,6 +141,18 @@ assert (len(made), len(refused)) == (1, 11), (made, refused)
 """)  # fmt: skip
 
 
+def test_what_has_ended_can_be_removed_or_started_at_once(clean: Nano) -> None:
+    program(clean, """
+for i in range(20):
+    engine.remove(engine.run("tiny", ["true"], network="none", remove=False).id)
+    id = engine.run("tiny", ["true"], network="none", detach=True).id
+    engine.wait(id)
+    engine.start(id)
+    engine.wait(id)
+    engine.remove(id)
+""")  # fmt: skip
+
+
 def test_a_whole_life(clean: Nano) -> None:
     program(clean, """
 from nanocontainer.container.spec import Spec

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..plan.step import Reporter
 
 LOST = 255  # exit code of a container whose keeper was killed
+PATIENCE = 2.0  # seconds that a keeper has to let go of a container that has ended
 
 
 class Lifecycle:
@@ -157,6 +158,20 @@ class Lifecycle:
             lock.release()
         return container
 
+    def at_rest(self, id: str, patience: float) -> Container:
+        """The container as it is when nobody starts it, takes it down or removes it just now; or after so many seconds.
+
+        A keeper holds the lock before it says that the container runs, and a moment longer than it has exited.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            container = self.settle(id)
+            if container.state.status in ("running", "paused") or time.monotonic() > deadline:
+                return container
+            if not self.running(id):
+                return self.settle(id)  # again: who has let go has written down before how it is
+            time.sleep(0.003)
+
     def _left_over(self, container: Container) -> bool:
         """Whether a keeper has had it that did not come to its end."""
         if container.state.status in ("running", "paused"):
@@ -248,6 +263,12 @@ class Lifecycle:
     def remove(self, id: str, *, anonymous: bool) -> None:
         """Remove a container that is down. Conflict where it is running."""
         lock = self._hold(id)
+        if lock is None:
+            try:
+                self.at_rest(id, PATIENCE)  # its keeper may be about to let go
+            except NanoError:
+                pass  # broken, which its removal does not mind; or gone
+            lock = self._hold(id)
         if lock is None:
             if not self.store.exists(id):
                 raise NotFound(f"no such container: {id[:12]}")
