@@ -149,7 +149,9 @@ class Lifecycle:
             container = self.store.load(id)  # another sweeper may have been faster
             spec, state = container.spec, container.state
             if state.status in ("running", "paused"):
-                container = Container(spec, self.ended(spec, state, LOST, self._why_lost(state)))
+                known = not state.keeper  # its keeper came to its end, and could not take it down (watch.py)
+                code, why = (state.exit_code, "") if known else (LOST, self._why_lost(state))
+                container = Container(spec, self.ended(spec, state, code, why))
             elif self._left_over(container) and not self._clear_start(id) and spec.auto_remove:
                 self.remove_files(spec, anonymous=True)
             if not self.store.exists(id):

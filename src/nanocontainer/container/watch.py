@@ -15,7 +15,7 @@ import time
 
 from ..errors import NanoError
 from ..lean import dumps, loads, signals, sockets
-from ..paths import Paths
+from ..paths import Paths, read_file, write_file
 from ..record import Record
 from .jsonlog import JsonLog, open_log
 from .spec import State
@@ -87,12 +87,28 @@ def watch(held: Held, log: JsonLog | None, *, life: Lifecycle | None = None, cli
         log.close()
     for fd in held.ports:  # before their claims are released: the next container must be able to bind them
         os.close(fd)
-    if life is None:
-        from .lifecycle import Lifecycle
+    try:
+        if life is None:
+            from .lifecycle import Lifecycle
 
-        life = Lifecycle(Paths(held.state, held.run))
-    life.ended(life.store.spec(held.id), _state(life, held.id), code)
-    streams.finish(code)
+            life = Lifecycle(Paths(held.state, held.run))
+        life.ended(life.store.spec(held.id), _state(life, held.id), code)
+    except BaseException:
+        _leave_to_others(held, code)
+        raise
+    finally:
+        streams.finish(code)
+
+
+def _leave_to_others(held: Held, code: int) -> None:
+    """It could not be taken down, for a full disk, or because the engine is not there any more to be loaded. The next
+    command sweeps; what only we know is written down: a container that runs and has no keeper has ended so."""
+    path = f"{Paths(held.state, held.run).container(held.id)}/state.json"
+    try:
+        state = State.from_dict(loads(read_file(path)))
+        write_file(path, dumps(state.replace(exit_code=code, keeper=0, pid=0).as_dict()))
+    except (OSError, ValueError, TypeError, AttributeError):
+        pass  # the disk is full, or it is removed
 
 
 def _state(life: Lifecycle, id: str) -> State:

@@ -1,0 +1,83 @@
+"""A container's end, with an ordinary process in its place: everybody learns the exit code, whatever else fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from nanocontainer.container import watch as watching
+from nanocontainer.container.attach import Client, Session, listen
+from nanocontainer.container.lifecycle import Lifecycle
+from nanocontainer.container.spec import Spec, State
+from nanocontainer.container.watch import Held, watch
+from nanocontainer.paths import Paths, new_id
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Lifecycle:
+    return Lifecycle(Paths(f"{tmp_path}/state", f"{tmp_path}/run"))
+
+
+@pytest.fixture
+def held(life: Lifecycle) -> Iterator[Held]:
+    """A container, whose process has ended with 7."""
+    id = new_id()
+    life.store.make(Spec(image="tiny", id=id, name="box"), os.path.dirname(life.paths.state))
+    life.store.save(id, State(status="running", pid=1, keeper=1, boot=life.boot))
+    os.makedirs(life.paths.live(id))
+    lock = os.open(f"{life.paths.live(id)}/keeper.lock", os.O_RDWR | os.O_CREAT)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(7)
+    pidfd, listener = os.pidfd_open(pid), listen(f"{life.paths.live(id)}/attach.sock").detach()
+    state, run = life.paths.state, life.paths.run
+    yield Held(id=id, state=state, run=run, pid=pid, pidfd=pidfd, lock=lock, listener=listener)
+    os.close(pidfd)
+    os.close(lock)
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_keeps_the_exit_code_from_nobody(
+    held: Held, life: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(life, "ended", full)
+    session, far = Session.pair()
+    with pytest.raises(OSError, match="No space"):
+        watch(held, None, life=life, clients=(Client(far, stdin=False),))
+    assert session.receive() == ("x", b"7")
+    session.close()
+    monkeypatch.undo()
+    swept = life.settle(held.id).state
+    assert (swept.status, swept.exit_code, swept.error) == ("exited", 7, "")
+
+
+def test_when_not_even_that_can_be_written(held: Held, life: Lifecycle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(life, "ended", full)
+    monkeypatch.setattr(watching, "write_file", full)
+    session, far = Session.pair()
+    with pytest.raises(OSError, match="No space"):
+        watch(held, None, life=life, clients=(Client(far, stdin=False),))
+    assert session.receive() == ("x", b"7")
+    session.close()
+    monkeypatch.undo()
+    swept = life.settle(held.id).state
+    assert (swept.status, swept.exit_code, swept.error) == ("exited", 255, "keeper lost")
+
+
+def test_an_engine_that_cannot_be_loaded_any_more(
+    held: Held, life: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small keeper loads it when the container has ended; by then the sources may be moved, or new ones."""
+    monkeypatch.setitem(watching.sys.modules, "nanocontainer.container.lifecycle", SimpleNamespace())  # type: ignore[arg-type]
+    with pytest.raises(ImportError):
+        watch(held, None)
+    monkeypatch.undo()
+    assert life.settle(held.id).state.exit_code == 7
