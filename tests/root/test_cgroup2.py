@@ -91,11 +91,11 @@ def test_a_container_without_limits_has_a_group_of_its_own(clean: Nano, running:
 def test_limits_are_written_and_an_exec_shares_them(clean: Nano, running: Callable[..., str]) -> None:
     id = running(
         "-m", "64m", "--memory-swap", "96m", "--memory-reservation", "32m", "--cpus", "0.5", "--cpu-shares", "512",
-        "--cpuset-cpus", "1", "--pids-limit", "20",
+        "--cpuset-cpus", "0", "--pids-limit", "20",
     )  # fmt: skip
     files = {
         "memory.max": str(64 << 20), "memory.swap.max": str(32 << 20), "memory.low": str(32 << 20),
-        "cpu.max": "50000 100000", "cpu.weight": "20", "cpuset.cpus": "1", "cpuset.cpus.effective": "1",
+        "cpu.max": "50000 100000", "cpu.weight": "20", "cpuset.cpus": "0", "cpuset.cpus.effective": "0",
         "pids.max": "20",
     }  # fmt: skip
     assert {name: (group(clean, id) / name).read_text().strip() for name in files} == files

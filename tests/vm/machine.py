@@ -91,7 +91,8 @@ def boot(kernel: Kernel, script: str, timeout: float = 300, *, show: Callable[[s
         with open(disk, "wb") as file:
             file.truncate(DISK)
         command = [
-            qemu, "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max", "-m", f"{MEMORY}b", "-smp", "2",
+            # one processor: emulated ones wait for each other so much that two take twice as long
+            qemu, "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max", "-m", f"{MEMORY}b", "-smp", "1",
             "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
             "-kernel", str(kernel.place / "vmlinuz"), "-initrd", str(initramfs),
             "-append", f"{COMMAND_LINE} nano.modules={kernel.place}",
