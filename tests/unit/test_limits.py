@@ -114,12 +114,16 @@ def test_a_missing_controller_is_named(facts: Facts, wish: Limits, controller: s
     assert caught.value.hint
 
 
-def test_swap_that_the_kernel_does_not_count() -> None:
-    facts = V1.replace(swap_limit=False)
+@pytest.mark.parametrize(("facts", "file"), (
+    (V1, "/cg/memory/nano/id/memory.limit_in_bytes"),
+    (V2, "/cg/nano/id/memory.max"),
+))
+def test_swap_that_the_kernel_does_not_count(facts: Facts, file: str) -> None:
+    facts = facts.replace(swap_limit=False)
     with pytest.raises(Unsupported, match="swap"):
         limits.steps(Limits(memory=64 * MIB, memory_swap=80 * MIB), facts, "nano", "id")
     made, _ = limits.steps(Limits(memory=64 * MIB), facts, "nano", "id")  # nobody asked for it
-    assert [step.path for step in made if isinstance(step, SetLimit)] == ["/cg/memory/nano/id/memory.limit_in_bytes"]
+    assert [step.path for step in made if isinstance(step, SetLimit)] == [file]
 
 
 @pytest.mark.parametrize(
