@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import time
+from _thread import allocate_lock  # threading has a Python half
 
 from .container.lifecycle import PATIENCE, Lifecycle
 from .container.locks import Lock, holder
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .container.exec import ExecSession
     from .container.logs import LogLine
     from .container.spec import Container, Spec
+    from .container.zygote import Zygote
     from .image.model import Image
     from .image.progress import Progress
     from .plan.plan import Plan
@@ -63,7 +65,8 @@ class Engine:
         run = os.path.abspath(runroot) if runroot else (f"{state}/run" if root else default.run)
         self.paths = Paths(state, run)
         self._life: Lifecycle | None = None
-        self._zygote: Any = None
+        self._zygote: Zygote | None = None
+        self._one_helper = allocate_lock()
         self._children: set[int] = set()
 
     @property
@@ -182,12 +185,8 @@ class Engine:
         self, spec: Spec, far: Wire, theirs: Any, image: Image | None, report: Wire, session: Session | None
     ) -> int:
         """The pid of the keeper, if it is a child of ours; 0 for one of the zygote's."""
-        if len(os.listdir("/proc/self/task")) > 1:  # threads need not be Python's: the kernel knows
-            if self._zygote is None:
-                from .container.zygote import Zygote
-
-                self._zygote = Zygote(self.paths)
-            self._zygote.keep(spec, far.fileno(), theirs.fileno() if theirs else -1, image)
+        if _threads() > 1:
+            self._helper().keep(spec, far.fileno(), theirs.fileno() if theirs else -1, image)
             return 0
         from .container.keeper import run_keeper  # before the fork: the keeper shares what we have loaded
 
@@ -199,6 +198,15 @@ class Engine:
             run_keeper(self.life, Lock(self.paths, spec.id), spec, far, theirs, image=image)
         self._children.add(pid)
         return pid
+
+    def _helper(self) -> Zygote:
+        """The process that forks for us where we have threads."""
+        from .container.zygote import Zygote
+
+        with self._one_helper:
+            if self._zygote is None:
+                self._zygote = Zygote(self.paths)
+            return self._zygote
 
     def _reap(self, awaited: int = 0) -> None:
         """Keepers that we forked and that have ended are nobody else's to reap. awaited: one that is about to end."""
@@ -249,23 +257,16 @@ class Engine:
         size: tuple[int, int] = (0, 0),
     ) -> ExecSession:
         """Run one more command in a running container; see ExecSession. inherit: with our own streams, if they are
-        pipes. size: rows and columns of its terminal."""
+        pipes and we have no threads. size: rows and columns of its terminal."""
+        options: dict[str, Any] = {
+            "args": tuple(args), "env": tuple(env), "cwd": cwd, "user": user, "tty": tty, "stdin": stdin,
+            "detach": detach, "privileged": privileged, "size": size,
+        }  # fmt: skip
+        if _threads() > 1:
+            return self._helper().exec(self.resolve_id(ref), options)
         from .container.exec import run_exec
 
-        return run_exec(
-            self.life,
-            self.inspect(ref),
-            args,
-            env=env,
-            cwd=cwd,
-            user=user,
-            tty=tty,
-            stdin=stdin,
-            detach=detach,
-            privileged=privileged,
-            inherit=inherit,
-            size=size,
-        )
+        return run_exec(self.life, self.inspect(ref), inherit=inherit, **options)
 
     def execute(self, ref: str, args: Sequence[str], *, input: bytes | None = None, **options: Any) -> Result:
         """Run a command in a running container, wait for it and keep its output. options: as exec()."""
@@ -540,6 +541,11 @@ class Engine:
             "SecurityOptions": [word for word, there in (("seccomp", host.seccomp), ("cgroupns", True)) if there],
             "Name": os.uname().nodename,
         }
+
+
+def _threads() -> int:
+    """How many threads we have. They need not be Python's: the kernel knows."""
+    return len(os.listdir("/proc/self/task"))
 
 
 def _means(name: str, reference: str) -> bool:

@@ -141,6 +141,61 @@ assert (len(made), len(refused)) == (1, 11), (made, refused)
 """)  # fmt: skip
 
 
+BUSY = """
+import zlib
+stop = []
+data = os.urandom(1 << 16)
+
+def work():
+    while not stop:
+        zlib.decompress(zlib.compress(data, 1))
+        [bytes(size) for size in range(0, 1 << 16, 1 << 12)]
+
+threads = [threading.Thread(target=work, daemon=True) for _ in range(6)]
+for thread in threads: thread.start()
+"""
+
+
+def test_commands_in_a_container_while_threads_work(clean: Nano) -> None:
+    clean("run", "-d", "--name", "box", "--network", "none", "-e", "A=1", "tiny", "sleep", "1000")
+    program(clean, BUSY + """
+engine.execute("box", ["true"])
+before = files()
+for i in range(20):
+    script = f"cat; echo $A$B; echo err >&2; exit {i}"
+    done = engine.execute("box", ["sh", "-c", script], input=b"in" * i * 10000, env=("B=2",))
+    expected = (i, b"in" * i * 10000 + b"12\\n", b"err\\n")
+    assert (done.exit_code, done.stdout, done.stderr) == expected, done
+assert engine.execute("box", ["sh", "-c", "kill -9 $$"]).exit_code == 137
+for error, command in ((CommandNotFound, ["nowhere"]), (InvalidInput, [])):
+    try:
+        engine.execute("box", command)
+        raise SystemExit("no error")
+    except error as said:
+        assert said.hint
+session = engine.exec("box", ["sleep", "1000"])
+session.signal(15)
+kind = ""
+while kind != "x":
+    kind, code = session.receive()
+assert code == b"143", code
+session.close()
+terminal = engine.exec("box", ["sh", "-c", "stty size; tty"], tty=True, size=(33, 77))
+shown, kind = b"", ""
+while kind != "x":
+    kind, data = terminal.receive()
+    shown += data
+assert b"33 77" in shown and b"/dev/pts/" in shown, shown
+terminal.close()
+engine.exec("box", ["sh", "-c", "echo done > /mark"], detach=True).close()
+look = "while [ ! -e /mark ]; do sleep 0.02; done; cat /mark"
+assert engine.execute("box", ["sh", "-c", look]).stdout == b"done\\n"
+assert len(files()) == len(before), (before, files())
+assert not zombies()
+stop.append(1)
+""", timeout=120)  # fmt: skip
+
+
 def test_what_has_ended_can_be_removed_or_started_at_once(clean: Nano) -> None:
     program(clean, """
 for i in range(20):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +71,16 @@ def test_a_terminal(clean: Nano, box: str) -> None:
         terminal.expect("42")
         terminal.send("exit 3\n")
         assert terminal.wait() == 3
+
+
+@pytest.mark.parametrize("background", ["sleep 1000", "while :; do echo x; done"])
+def test_what_is_left_behind_is_not_waited_for(clean: Nano, box: str, background: str) -> None:
+    engine = Engine(clean.root, clean.runroot)
+    begin = time.monotonic()
+    done = engine.execute(box, ["sh", "-c", f"({background}) & echo said; exit 4"])
+    assert done.exit_code == 4
+    assert b"said\n" in done.stdout
+    assert time.monotonic() - begin < 10
 
 
 def test_not_running(clean: Nano) -> None:

@@ -1,8 +1,10 @@
 """One more command in a running container: a plan that joins its namespaces and cgroup, and ends with execve.
 
-There is no keeper: the caller is the parent, and reaps. The streams inside are pipes or a terminal of the container's,
-never the caller's own files: a file of the host that is open inside can be opened again from there, for writing,
-through /proc/self/fd (root inside may), and a terminal of the host can be typed into (CVE-2016-2568 and its kin).
+There is no keeper: the caller is the parent, and reaps. (A program with threads must not fork and go on in Python: its
+zygote has a child that is the parent, and hands the streams over; see zygote.py.) The streams inside are pipes or a
+terminal of the container's, never the caller's own files: a file of the host that is open inside can be opened again
+from there, for writing, through /proc/self/fd (root inside may), and a terminal of the host can be typed into
+(CVE-2016-2568 and its kin).
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ import os
 import select
 import stat
 
-from ..errors import Conflict, InvalidInput, NotRunning
+from ..errors import Conflict, InvalidInput, NanoError, NotRunning
 from ..kernel import abi
+from ..lean import dumps, loads, recv_fds, send_fds, signals
 from ..plan.execute import Execution
 from ..plan.step import World
 from ..runtime.process import NULL, STREAMS
@@ -22,11 +25,14 @@ from .joining import plan_exec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
+    from ..plan.wire import Wire
     from .lifecycle import Lifecycle
     from .spec import Container
 
 _BLOCK = 65536
+LIMIT = 1 << 20  # the largest pipe (fs.pipe-max-size)
 
 
 class ExecSession:
@@ -49,6 +55,7 @@ class ExecSession:
             self._epoll.register(fd, select.EPOLLIN)
         self._epoll.register(pidfd, select.EPOLLIN)
         self._exited = False
+        self._left = LIMIT  # bytes that may still be read after the end: others can go on writing for ever
         if stdin >= 0 and not tty:
             os.set_blocking(stdin, False)
 
@@ -61,13 +68,13 @@ class ExecSession:
             if fd == self._stdin and fd not in self._outputs:
                 self._flush()
                 return "a", b""
-            if fd == self._pidfd:
+            if fd == self._pidfd:  # which stays registered: from now on no poll waits
                 self._exited = True
-                self._epoll.unregister(fd)
                 return self._rest()
+            kind = self._outputs[fd]
             data = self._read(fd)
             if data is not None:
-                return self._outputs[fd], data
+                return kind, data
             return self._rest() if self._exited else ("a", b"")
         return "a", b""
 
@@ -83,10 +90,11 @@ class ExecSession:
             if error.errno != errno.EIO:
                 raise
             data = b""
-        if not data:
+        if self._exited:
+            self._left -= len(data)
+        if not data or self._left < 0:
             self._end(fd)
-            return None
-        return data
+        return data or None
 
     def _end(self, fd: int) -> None:
         kind = self._outputs.pop(fd, None)
@@ -158,7 +166,7 @@ class ExecSession:
 
     def signal(self, number: int) -> None:
         try:
-            os.kill(self.pid, number)
+            signals.pidfd_send_signal(self._pidfd, number)
         except ProcessLookupError:
             pass
 
@@ -176,6 +184,39 @@ class ExecSession:
             os.close(fd)
         self._outputs, self._stdin, self._pidfd = {}, -1, -1
         self._epoll.close()
+
+    def hand_over(self, wire: Wire) -> None:
+        """Give the command's streams to another process, which makes a DistantSession of them."""
+        files = (self._pidfd, *self._outputs, *({self._stdin} - {-1, *self._outputs}))
+        words = {"pid": self.pid, "outputs": "".join(self._outputs.values()), "tty": self._tty}
+        send_fds(wire.sock, dumps(words).encode(), files)
+
+
+class DistantSession(ExecSession):
+    """A command that the zygote has started for a program with threads. Its parent says its exit code on `wire`."""
+
+    def __init__(self, wire: Wire) -> None:
+        data, fds = recv_fds(wire.sock, 1 << 16, 4)
+        words: dict[str, Any] = loads(data.decode()) if data else {"what": "the helper process was killed"}
+        if "what" in words:
+            wire.close()
+            raise NanoError.from_dict(words)
+        self._wire = wire
+        outputs = dict(zip(fds[1:], words["outputs"], strict=False))
+        rest = fds[1 + len(outputs) :]
+        stdin = fds[1] if words["tty"] else rest[0] if rest else -1
+        super().__init__(words["pid"], fds[0], outputs, stdin, words["tty"])
+
+    def wait(self) -> int:
+        word = self._wire.wait()
+        if not isinstance(word, dict):
+            raise NanoError("the exit code of the command is not known", "its parent was killed")
+        code: int = word["code"]
+        return code
+
+    def close(self) -> None:
+        super().close()
+        self._wire.close()
 
 
 def run_exec(
@@ -256,7 +297,7 @@ def run_exec(
 
 def _close_start(world: World, inner: dict[str, int]) -> None:
     for slot, value in world.slots.items():
-        if slot in ("rootfs", "cgroup", "target", "terminal") or slot.startswith("procs:") or slot in inner:
+        if slot in ("rootfs", "cgroup", "target", "terminal", "launcher") or slot.startswith("procs:") or slot in inner:
             os.close(value)
 
 

@@ -1,10 +1,12 @@
-"""The zygote: a small process that forks keepers for a program that cannot fork itself.
+"""The zygote: a small process that forks keepers, and parents of execs, for a program that cannot fork itself.
 
 A program with threads must not fork and go on in Python: locks of its other threads would stay held for ever in the
 child. So it starts one fresh, single-threaded interpreter, once, and asks that for keepers. Also a program with a large
 heap gains: fork(2) copies its page tables each time, 6 ms for 100 MiB, and the zygote's not.
 
     program ── {"spec", "image"} + [report, first] ──▶ zygote ──fork──▶ keeper
+    program ── {"exec", "options"} + [report] ───────▶ zygote ──fork──▶ parent ──clone──▶ command
+            ◀── {"pid", ...} + [pidfd, streams], {"code"} on report ──────┘
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ import sys
 from ..errors import NanoError
 from ..lean import dumps, loads, recv_fds, send_fds, signals, sockets
 from ..paths import Paths
+from ..plan.wire import Wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from ..image.model import Image
+    from .exec import ExecSession
+    from .lifecycle import Lifecycle
     from .spec import Spec
 
 _LARGEST = 1 << 20
@@ -46,11 +51,28 @@ class Zygote:
     def keep(self, spec: Spec, report: int, first: int, image: Image | None) -> None:
         """Let it fork a keeper; what comes of it is said on `report`."""
         request = {"spec": spec.as_dict(), "image": image.as_dict() if image else None}
+        self._ask(request, (report, first) if first >= 0 else (report,))
+
+    def exec(self, id: str, options: dict[str, Any]) -> ExecSession:
+        """Let it fork a parent for one more command in a container. options: as of run_exec()."""
+        report, far = Wire.pair()
+        try:
+            self._ask({"exec": id, "options": options}, (far.fileno(),))
+        except BaseException:
+            report.close()
+            raise
+        finally:
+            far.close()
+        from .exec import DistantSession
+
+        return DistantSession(report)
+
+    def _ask(self, request: dict[str, Any], files: tuple[int, ...]) -> None:
         data = dumps(request).encode()
         if len(data) > _LARGEST // 4:
-            raise NanoError("cannot start the container", f"its specification is too large ({len(data)} bytes)")
+            raise NanoError("cannot start the container or command", f"its words are too long ({len(data)} bytes)")
         try:
-            send_fds(self._sock, data, (report, first) if first >= 0 else (report,))
+            send_fds(self._sock, data, files)
         except OSError as error:
             raise NanoError("the helper process is gone", error.strerror or "", "make a new Engine") from None
 
@@ -60,7 +82,7 @@ def main() -> NoReturn:
     import gc
 
     from ..image.model import Image
-    from ..plan.wire import Wire
+    from . import exec as _before_the_fork  # noqa: F401 (children share what is loaded)
     from .keeper import run_keeper
     from .lifecycle import Lifecycle
     from .locks import Lock
@@ -80,6 +102,10 @@ def main() -> NoReturn:
         request = loads(data.decode())
         if os.fork() == 0:
             signals.signal(signals.SIGCHLD, signals.SIG_DFL)
+            signals.signal(signals.SIGINT, signals.SIG_DFL)
+            if "exec" in request:
+                sock.close()
+                _be_parent(life, request["exec"], request["options"], Wire(sockets.socket(fileno=fds[0])))
             spec = Spec.from_dict(request["spec"])
             image = Image.from_dict(request["image"]) if request["image"] else None
             report = Wire(sockets.socket(fileno=fds[0]))
@@ -87,3 +113,21 @@ def main() -> NoReturn:
             run_keeper(life, Lock(life.paths, spec.id), spec, report, first, image=image)
         for fd in fds:
             os.close(fd)
+
+
+def _be_parent(life: Lifecycle, id: str, options: dict[str, Any], report: Wire) -> NoReturn:
+    """Start a command in a container, hand its streams over, wait for its end, say its exit code."""
+    from .exec import run_exec
+
+    try:
+        os.setsid()  # keys of the program's terminal do not mean us
+        session = run_exec(life, life.settle(id), **options)
+        session.hand_over(report)
+        session.close()
+        report.say({"code": session.wait()})
+    except NanoError as error:
+        report.say(error.as_dict())
+    except BaseException as error:
+        report.say(NanoError("the command could not be started", f"{type(error).__name__}: {error}").as_dict())
+    finally:
+        os._exit(0)
