@@ -13,6 +13,7 @@ threads: a process that has threads does not fork itself, it lets a small helper
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from _thread import allocate_lock  # threading has a Python half
@@ -289,11 +290,15 @@ class Engine:
                 raise Conflict(f"cannot stop container {container.name}", "it is just being started", "try again")
             return
         seconds = container.spec.stop_timeout if timeout is None else timeout
+        number = number_of(signal or container.spec.stop_signal or "TERM")
         if container.state.status == "paused":
-            self.unpause(ref)
-        self._signal(container, number_of(signal or container.spec.stop_signal or "TERM"))
+            try:
+                self.unpause(container.id)
+            except (Conflict, NotRunning, NotFound):
+                pass  # somebody else was faster, or it has ended
+        self._tell(container, number)
         if not self._wait_gone(container.id, seconds if seconds >= 0 else None):
-            self._signal(container, 9)
+            self._tell(container, 9)
             if not self._wait_gone(container.id, 10):
                 self._kill_all(container)
                 self._wait_gone(container.id, None)
@@ -330,14 +335,23 @@ class Engine:
         wanted, word = ("running", "pause") if frozen else ("paused", "unpause")
         if container.state.status != wanted:
             raise Conflict(f"cannot {word} container {container.name}", f"it is {container.state.status}, not {wanted}")
-        freeze(self.life.kernel, container.state.cgroup, frozen)
-        status = "paused" if frozen else "running"
-        self.life.store.save(container.id, container.state.replace(status=status))
+        try:
+            freeze(self.life.kernel, container.state.cgroup, frozen)
+        except OSError as error:
+            why = "it has just ended" if error.errno in (errno.ENOENT, errno.ENODEV) else error.strerror or ""
+            raise NotRunning(f"cannot {word} container {container.name}", why) from None
 
     def _signal(self, container: Container, number: int) -> None:
         from .container.signalling import send
 
         send(self.life, container, number)
+
+    def _tell(self, container: Container, number: int) -> None:
+        """Send a signal, if somebody is there to get it."""
+        try:
+            self._signal(container, number)
+        except NotRunning:
+            pass  # it has just ended, and is being taken down
 
     def _kill_all(self, container: Container) -> None:
         from .runtime.cgroup import kill_all

@@ -83,6 +83,28 @@ def test_a_paused_container_can_be_killed_and_stopped(clean: Nano) -> None:
         clean("rm", "-f", "pp", check=False)
 
 
+def test_paused_is_what_the_kernel_says(clean: Nano) -> None:
+    """Nobody but the keeper writes the state of what it keeps: its last word, exited, cannot be overwritten."""
+    id = clean("run", "-d", "--name", "pp", "--network", "none", "tiny", "sleep", "1000").out.strip()
+    path = Path(f"{clean.root}/containers/{id}/state.json")
+    before = path.stat().st_ino
+    clean("pause", "pp")
+    assert state(clean, "pp") == "paused"
+    assert "(Paused)" in clean("ps").out
+    assert "is paused" in clean("exec", "pp", "true", check=False).err
+    assert clean("pause", "pp", check=False).code == 1
+    clean("unpause", "pp")
+    assert state(clean, "pp") == "running"
+    assert clean("unpause", "pp", check=False).code == 1
+    assert path.stat().st_ino == before
+    clean("pause", "pp")
+    pid = int(state(clean, "pp", "Pid"))
+    os.kill(int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]), 9)  # its keeper
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.01)
+    assert state(clean, "pp") == "exited"
+
+
 def test_names(clean: Nano) -> None:
     id = clean("create", "--name", "taken", "--network", "none", "tiny", "true").out.strip()
     done = clean("create", "--name", "taken", "--network", "none", "tiny", "true", check=False)

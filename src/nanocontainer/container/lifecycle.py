@@ -12,6 +12,7 @@ import time
 from ..clock import rfc3339
 from ..errors import Conflict, NanoError, NotFound, NotPermitted
 from ..network import leases
+from ..paths import read_file
 from ..rootfs import volumes
 from .events import emit
 from .locks import Lock, holder
@@ -141,10 +142,10 @@ class Lifecycle:
         """
         container = self.store.load(id)
         if not self._left_over(container) or self.running(id):
-            return container
+            return _as_frozen(container)
         lock = self._hold(id)
         if lock is None:
-            return self.store.load(id)
+            return _as_frozen(self.store.load(id))
         try:
             container = self.store.load(id)  # another sweeper may have been faster
             spec, state = container.spec, container.state
@@ -290,6 +291,19 @@ class Lifecycle:
             self.remove_files(spec, anonymous=anonymous)
         finally:
             lock.release()
+
+
+def _as_frozen(container: Container) -> Container:
+    """A running container may be paused. Only its keeper writes state.json while it lives, so that no word of it is
+    ever lost: whether it is frozen the kernel knows (cgroup.events)."""
+    state = container.state
+    if state.status != "running" or not state.cgroup:
+        return container
+    try:
+        frozen = "frozen 1" in read_file(f"{state.cgroup}/cgroup.events")
+    except (OSError, ValueError):  # it is just being taken down
+        return container
+    return Container(container.spec, state.replace(status="paused")) if frozen else container
 
 
 def _in_words(error: NanoError | OSError, container: Container) -> NanoError:

@@ -141,9 +141,9 @@ class Spec(Record):
 class State(Record):
     """What became of a container: the content of state.json, replaced whole by rename(2).
 
-    status: created, running, paused, exited (removing and dead are never stored). Times: RFC 3339 in UTC with
-    nanoseconds, or empty. pid: init's in the host's numbers, 0 when not running. keeper: the keeper's; 0 in a running
-    one: it has ended with exit_code and is yet to be taken down.
+    status: created, running, exited; paused is never stored, but read from the cgroup (lifecycle.py). Times: RFC 3339
+    in UTC with nanoseconds, or empty. pid: init's in the host's numbers, 0 when not running. keeper: the keeper's; 0 in
+    a running one: it has ended with exit_code and is yet to be taken down.
     """
 
     status: str = "created"

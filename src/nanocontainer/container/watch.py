@@ -112,7 +112,7 @@ def _leave_to_others(held: Held, code: int) -> None:
 
 
 def _state(life: Lifecycle, id: str) -> State:
-    """As it is on the disk now: others pause and rename. A file that was broken meanwhile must not stop the end."""
+    """As it is on the disk. A file that was broken meanwhile must not stop the end."""
     try:
         return life.store.state(id)
     except NanoError:
