@@ -255,6 +255,17 @@ def test_image_defaults() -> None:
         {"sysctls": {"kernel.core_pattern": "|/x"}},
         {"sysctls": {"vm.swappiness": "1"}},
         {"network": "host", "sysctls": {"net.ipv4.ip_forward": "1"}},
+        {"network": "container:x", "sysctls": {"net.ipv4.ip_forward": "1"}},
+        {"network": "host", "sysctls": {"net/ipv4/ip_forward": "1"}},
+        {"ipc_mode": "host", "sysctls": {"kernel.shmmax": "1"}},
+        {"ipc_mode": "container:x", "sysctls": {"kernel.sem": "1"}},
+        {"ipc_mode": "host", "sysctls": {"fs.mqueue.msg_max": "1"}},
+        {"uts_mode": "host", "sysctls": {"kernel.domainname": "d"}},
+        {"sysctls": {"kernel.hostname": "h"}},
+        {"sysctls": {"net/../kernel/core_pattern": "|/x"}},
+        {"sysctls": {"net/ipv4/../../kernel/core_pattern": "|/x"}},
+        {"sysctls": {"net...kernel.core_pattern": "|/x"}},
+        {"sysctls": {"fs.mqueue.": "1"}},
         {"network": "container:x", "ports": (Port(80),)},
         {"security": ("nonsense",)},
         {"cap_add": ("NONSENSE",)},
@@ -264,6 +275,20 @@ def test_image_defaults() -> None:
 def test_bad_wishes(wish: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         resolved(**wish)
+
+
+@pytest.mark.parametrize(
+    ("name", "wish"),
+    [
+        ("net.ipv4.conf.eth0/1.forwarding", {}),
+        ("net/ipv4/conf/eth0.1/forwarding", {"ipc_mode": "host"}),
+        ("kernel.shmmax", {"ipc_mode": "shareable", "network": "host"}),
+        ("fs.mqueue.msg_max", {"uts_mode": "host"}),
+        ("kernel.domainname", {}),
+    ],
+)
+def test_sysctls_of_the_containers_own_namespaces(name: str, wish: dict[str, Any]) -> None:
+    assert resolved(sysctls={name: "1"}, **wish).sysctls == {name: "1"}
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from nanocontainer.runtime.cgroup import MakeCgroup
 from nanocontainer.runtime.cgroup1 import JoinCgroup1, MakeCgroup1
 from nanocontainer.runtime.confine import BoundCapabilities, SetCapabilities
 from nanocontainer.runtime.identity import LookUpUser, SetIds, resolve_user
-from nanocontainer.runtime.namespaces import Clone, OpenProcess
+from nanocontainer.runtime.namespaces import Clone, OpenProcess, SetSysctls
 from nanocontainer.runtime.process import ConnectStreams, DieWithKeeper, Exec, OwnStreams
 
 for part in ("rootfs", "runtime", "network", "image"):
@@ -251,6 +251,20 @@ def test_protect_paths() -> None:
     ProtectPaths(("/proc/sys",)).do(made)
     assert f"mount_setattr(101, '', {abi.AT_EMPTY_PATH}, set={abi.MOUNT_ATTR_RDONLY})" in calls(made)
     assert "move_mount(101, 100)" in calls(made)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("kernel.sem", "kernel/sem"),
+        ("net.ipv4.conf.eth0/1.forwarding", "net/ipv4/conf/eth0.1/forwarding"),
+        ("net/ipv4/conf/eth0.1/forwarding", "net/ipv4/conf/eth0.1/forwarding"),
+    ],
+)
+def test_names_of_sysctls(name: str, path: str) -> None:
+    made = world(proc=10)
+    SetSysctls({name: "1"}).do(made)
+    assert calls(made)[0] == f"openat2(10, 'sys/{path}', {os.O_WRONLY}, 0, {abi.RESOLVE_BENEATH})"
 
 
 # --- cgroups

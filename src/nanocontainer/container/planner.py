@@ -42,7 +42,7 @@ from ..runtime.cgroup import AllowDevices
 from ..runtime.cgroup1 import JoinCgroup1
 from ..runtime.confine import CompileSeccomp
 from ..runtime.identity import LookUpUser
-from ..runtime.namespaces import Clone, EnterNamespaces, OpenProcess, SetHostname, SetSysctls
+from ..runtime.namespaces import Clone, EnterNamespaces, OpenProcess, SetHostname, SetSysctls, sysctl_path
 from ..runtime.process import (
     STREAMS,
     CloseFiles,
@@ -72,10 +72,12 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # docker sets these for every container with a network namespace of its own
 DEFAULT_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
-_NAMESPACED = (
-    "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-    "kernel.shmmni", "kernel.shm_rmid_forced", "kernel.domainname",
-)  # fmt: skip
+# Settings of an IPC namespace (ipc_namespaces(7)), beside all of fs/mqueue
+_OF_IPC = tuple(
+    f"kernel/{name}"
+    for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
+)
+_PRIVATE_IPC = ("", "private", "shareable")
 
 
 class Source(Record):
@@ -176,17 +178,8 @@ def check(spec: Spec) -> None:
         raise InvalidInput(
             "a zero byte in the command, environment, directory, user or host name", "no program can get it"
         )
-    host_net = spec.network == "host"
     for name in spec.sysctls:
-        if name.startswith("net."):
-            if host_net:
-                raise InvalidInput(
-                    f"sysctl {name!r} is not allowed with the host's network", "it would change the host"
-                )
-        elif name not in _NAMESPACED and not name.startswith("fs.mqueue."):
-            raise InvalidInput(
-                f"sysctl {name!r} is not allowed", "it is not separate for each namespace: it would change the host"
-            )
+        _check_sysctl(name, spec)
     if spec.network.startswith("container:") and (spec.ports or spec.publish_all):
         raise InvalidInput("conflicting options", "ports are published by the container whose network is shared")
     words = security_words(spec)
@@ -197,6 +190,26 @@ def check(spec: Spec) -> None:
             )
     granted(spec.cap_add, spec.cap_drop, spec.privileged, 40)
     limits.check(spec.limits)
+
+
+def _check_sysctl(name: str, spec: Spec) -> None:
+    """InvalidInput for a setting that is not the container's alone."""
+    path = sysctl_path(name)
+    if {"", ".", ".."} & set(path.split("/")):
+        raise InvalidInput(f"invalid sysctl {name!r}", "it is no name of a setting")
+    if path.startswith("net/"):
+        flag, mode, own = "network", spec.network, spec.network != "host" and not spec.network.startswith("container:")
+    elif path in _OF_IPC or path.startswith("fs/mqueue/"):
+        flag, mode, own = "ipc", spec.ipc_mode, spec.ipc_mode in _PRIVATE_IPC
+    elif path == "kernel/domainname":
+        flag, mode, own = "uts", spec.uts_mode, spec.uts_mode != "host"
+    else:
+        raise InvalidInput(
+            f"sysctl {name!r} is not allowed", "it is not separate for each namespace: it would change the host"
+        )
+    if not own:
+        whose = "the host" if mode == "host" else "the other container"
+        raise InvalidInput(f"sysctl {name!r} is not allowed with --{flag} {mode}", f"it would change {whose}")
 
 
 def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, paths: Paths) -> Plan:
@@ -235,7 +248,7 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
     namespaces = ["mnt"]
     if spec.uts_mode != "host":
         namespaces.append("uts")
-    if spec.ipc_mode in ("", "private", "shareable"):
+    if spec.ipc_mode in _PRIVATE_IPC:
         namespaces.append("ipc")
     if spec.pid_mode == "":
         namespaces.append("pid")

@@ -148,7 +148,7 @@ class SetHostname(Step):
 class SetSysctls(Step):
     """Kernel settings of this container's own namespaces.
 
-    values: name with dots → value. Only namespaced ones come here: the planner refuses the others.
+    values: name → value. Only namespaced ones come here: the planner refuses the others.
     """
 
     values: dict[str, str]
@@ -159,7 +159,7 @@ class SetSysctls(Step):
     def do(self, world: World) -> None:
         kernel = world.kernel
         for name, value in self.values.items():
-            fd = kernel.openat2(world["proc"], f"sys/{name.replace('.', '/')}", os.O_WRONLY, 0, abi.RESOLVE_BENEATH)
+            fd = kernel.openat2(world["proc"], f"sys/{sysctl_path(name)}", os.O_WRONLY, 0, abi.RESOLVE_BENEATH)
             try:
                 kernel.write(fd, value.encode())
             finally:
@@ -170,7 +170,16 @@ class SetSysctls(Step):
         return f"Set {said} for this container's namespaces alone, through /proc/sys (sysctl(8))."
 
     def shell(self) -> str:
-        return "\n".join(f'echo "{v}" > "$rootfs/proc/sys/{n.replace(".", "/")}"' for n, v in self.values.items())
+        return "\n".join(f'echo "{v}" > "$rootfs/proc/sys/{sysctl_path(n)}"' for n, v in self.values.items())
+
+
+def sysctl_path(name: str) -> str:
+    """A setting's path below /proc/sys. As in sysctl(8): with dots between the parts, where a slash in a part stands
+    for a dot (net.ipv4.conf.eth0/1.forwarding), or, where the first separator is a slash, the path as it is."""
+    dot, slash = name.find("."), name.find("/")
+    if dot < 0 or 0 <= slash < dot:
+        return name
+    return name.translate({ord("."): "/", ord("/"): "."})
 
 
 class JoinSessionKeyring(Step):
