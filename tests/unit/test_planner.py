@@ -268,6 +268,12 @@ def test_image_defaults() -> None:
         {"sysctls": {"fs.mqueue.": "1"}},
         {"network": "container:x", "ports": (Port(80),)},
         {"security": ("nonsense",)},
+        {"security": ("no-new-privileges=yes",)},
+        {"security": ("no-new-privileges:",)},
+        {"security": ("seccomp",)},
+        {"security": ("seccomp=",)},
+        {"security": ("apparmor",)},
+        {"security": ("systempaths=confined",)},
         {"cap_add": ("NONSENSE",)},
         {"limits": Limits(memory=1)},
     ],
@@ -297,9 +303,23 @@ def test_sysctls_of_the_containers_own_namespaces(name: str, wish: dict[str, Any
         (("no-new-privileges",), {"no-new-privileges": "true"}),
         (("no-new-privileges:true",), {"no-new-privileges": "true"}),
         (("seccomp=/a:b=c",), {"seccomp": "/a:b=c"}),
+        (("no-new-privileges=1",), {"no-new-privileges": "true"}),
+        (("no-new-privileges=true", "no-new-privileges:0"), {"no-new-privileges": "false"}),
         (("seccomp:unconfined",), {"seccomp": "unconfined"}),
-        (("label=type:x",), {"label": "type:x"}),
+        (("seccomp=builtin",), {"seccomp": "builtin"}),
+        (("label=disable", "apparmor=unconfined"), {"label": "disable", "apparmor": "unconfined"}),
     ],
 )
 def test_security_words(items: tuple[str, ...], words: dict[str, str]) -> None:
     assert confinement.security_words(Spec(image="x", security=items)) == words
+
+
+@pytest.mark.parametrize("item", ["label=type:x", "label:level:s0", "apparmor=docker-default", "apparmor:mine"])
+def test_protection_that_we_cannot_give_is_not_dropped_in_silence(item: str) -> None:
+    with pytest.raises(Unsupported, match="not supported yet"):
+        resolved(security=(item,))
+
+
+def test_no_new_privileges_that_is_false() -> None:
+    assert "NoNewPrivs" not in names(plan(security=("no-new-privileges=false",)))
+    assert "NoNewPrivs" in names(plan(security=("no-new-privileges=1",)))

@@ -236,16 +236,14 @@ def _ulimits(flag: str, items: list[str]) -> tuple[Ulimit, ...]:
 
 
 def _security(flag: str, items: list[str]) -> tuple[str, ...]:
-    """The words as given; a seccomp profile's path made absolute, since the engine may stand somewhere else."""
+    """Words of the form NAME=VALUE; a seccomp profile's path is absolute, since the engine may stand somewhere else."""
+    from ..container.confinement import security_word
+
     words = []
-    for item in items:
-        word = item.replace(":", "=", 1) if "=" not in item else item
-        name, _, value = word.partition("=")
-        if name not in ("no-new-privileges", "seccomp", "apparmor", "label", "systempaths"):
-            raise InvalidInput(f"invalid --{flag}", f"{item!r} is not known")
-        if name == "seccomp" and value not in ("", "unconfined", "builtin", "default"):
-            word = f"seccomp={os.path.abspath(value)}"
-        words.append(word)
+    for name, value in map(security_word, items):
+        if name == "seccomp" and value not in ("unconfined", "builtin", "default"):
+            value = os.path.abspath(value)
+        words.append(f"{name}={value}")
     return tuple(words)
 
 
