@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
-from .nano import Nano
+import pytest
+
+from nanocontainer.container.watch import AFTER
+
+from .nano import COMMAND, Nano
 
 
 def state(nano: Nano, ref: str, field: str) -> str:
@@ -137,3 +142,51 @@ def test_two_starts_at_once_make_one_container(clean: Nano) -> None:
     assert state(clean, "one", "Running") == "true"
     pid = int(state(clean, "one", "Pid"))
     assert len(Path(f"/proc/{keeper_of(pid)}/task/{keeper_of(pid)}/children").read_text().split()) == 1
+
+
+def test_an_idle_keeper_makes_itself_small_and_knows_the_rest(clean: Nano) -> None:
+    clean("run", "-d", "-i", "--name", "idle", "--network", "none", "tiny", "sh", "-c", "read x; echo got $x; exit 9")
+    pid = int(state(clean, "idle", "Pid"))
+    keeper = keeper_of(pid)
+    wait_until(lambda: b"resume.py" in Path(f"/proc/{keeper}/cmdline").read_bytes(), 15)
+    assert keeper_of(pid) == keeper
+    assert clean("attach", "idle", input=b"word\n", check=False).code == 9
+    assert clean("logs", "idle").out == "got word\n"
+    assert state(clean, "idle", "ExitCode") == "9"
+
+
+@pytest.mark.parametrize("harm", ["moved", "torn"])
+def test_sources_that_are_moved_or_being_replaced_kill_no_container(clean: Nano, tmp_path: Path, harm: str) -> None:
+    copy = tmp_path / "copy"
+    (copy / "src").mkdir(parents=True)
+    source = Path(COMMAND).parent
+    shutil.copy(COMMAND, copy)
+    shutil.copytree(source / "src/nanocontainer", copy / "src/nanocontainer")
+    args = ["run", "-d", "-i", "--name", "idle", "--network", "none", "tiny", "sh", "-c", "read x; exit 9"]
+    subprocess.run([copy / "nanocontainer", *args], env=clean.env, check=True, capture_output=True)
+    if harm == "moved":
+        copy.rename(tmp_path / "elsewhere")
+    else:
+        (copy / "src/nanocontainer/container/streams.py").write_text("class Streams")
+    time.sleep(AFTER + 2)
+    assert state(clean, "idle", "Running") == "true"
+    assert clean("attach", "idle", input=b"word\n", check=False).code == 9
+    assert clean("wait", "idle").out == "9\n"
+    assert state(clean, "idle", "ExitCode") == "9"
+
+
+def test_sources_that_are_gone_at_the_end_do_not_take_the_exit_code_along(clean: Nano, tmp_path: Path) -> None:
+    """A small keeper loads the engine to take its container down; where that fails the next command does it."""
+    copy = tmp_path / "copy"
+    (copy / "src").mkdir(parents=True)
+    shutil.copy(COMMAND, copy)
+    shutil.copytree(Path(COMMAND).parent / "src/nanocontainer", copy / "src/nanocontainer")
+    args = ["run", "-d", "-i", "--name", "idle", "--network", "none", "tiny", "sh", "-c", "read x; exit 9"]
+    subprocess.run([copy / "nanocontainer", *args], env=clean.env, check=True, capture_output=True)
+    keeper = keeper_of(int(state(clean, "idle", "Pid")))
+    wait_until(lambda: b"resume.py" in Path(f"/proc/{keeper}/cmdline").read_bytes(), 15)
+    copy.rename(tmp_path / "elsewhere")
+    assert clean("attach", "idle", input=b"word\n", check=False).code == 9
+    assert clean("wait", "idle").out == "9\n"
+    assert state(clean, "idle", "ExitCode") == "9"
+    assert state(clean, "idle", "Error") == ""

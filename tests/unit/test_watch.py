@@ -81,3 +81,56 @@ def test_an_engine_that_cannot_be_loaded_any_more(
         watch(held, None)
     monkeypatch.undo()
     assert life.settle(held.id).state.exit_code == 7
+
+
+# --- making itself small
+
+
+class Idle:
+    """Streams with nothing to do."""
+
+    def at_rest(self) -> dict[str, int]:
+        return {}
+
+
+@pytest.mark.parametrize("program", ["exit(1)", "import nowhere", "(", None])
+def test_a_keeper_that_cannot_make_itself_small_stays_as_it_is(
+    held: Held, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str | None
+) -> None:
+    (tmp_path / "resume.py").write_text(program or "")
+    monkeypatch.setattr(watching, "_PROGRAM", str(tmp_path / "resume.py"))
+    monkeypatch.setattr(watching, "AFTER", -1.0)
+    if program is None:
+        monkeypatch.setattr(watching.sys, "executable", "/nowhere/python")
+    shrinking = watching._Shrinking(held, None)
+    shrinking.streams = Idle()  # type: ignore[assignment]
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        shrinking.due()
+    assert os.listdir("/proc/self/fd") == before
+    assert not any(os.get_inheritable(fd) for fd in held.files)
+    assert shrinking.due() == float("inf")
+    os.waitpid(held.pid, 0)
+    os.close(held.listener)
+
+
+def test_a_failed_execution_is_not_tried_again(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def refuse(*command: object) -> None:
+        assert all(os.get_inheritable(fd) for fd in held.files)
+        tried.append(command)
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(watching, "AFTER", -1.0)
+    monkeypatch.setattr(watching.os, "execv", refuse)
+    shrinking = watching._Shrinking(held, None)
+    shrinking.streams = Idle()  # type: ignore[assignment]
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        shrinking.due()
+    assert len(tried) == 1
+    assert os.listdir("/proc/self/fd") == before
+    assert not any(os.get_inheritable(fd) for fd in held.files)
+    os.waitpid(held.pid, 0)
+    os.close(held.listener)

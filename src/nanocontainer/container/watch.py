@@ -5,11 +5,16 @@ whole engine, 5.6 MB of its own; the loop alone needs 3.2. So a keeper that has 
 some seconds after the start executes itself anew (execve(2)) with the loop alone (resume.py). The process
 stays the same one: its lock (fcntl(2): record locks are kept), its child, the child's death signal
 (PR_SET_PDEATHSIG(2const)) and the open files it passes on. Containers that end before that never pay for it.
+
+execve(2) has no way back: an interpreter that cannot load the loop, because the sources have moved or are just being
+replaced, would end, and the container with it. So a child does the same first, up to the point where it would touch
+something; where it fails the keeper goes on as it is, for good.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
 
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
 
 AFTER = 2.0  # seconds until a keeper makes itself small
 AGAIN = 5.0  # seconds until it looks again, when it was busy
+_REHEARSAL = 10.0  # seconds it may take
 _PROGRAM = f"{os.path.dirname(os.path.abspath(__file__))}/resume.py"
 
 
@@ -128,7 +134,7 @@ class _Shrinking:
         self._at = time.monotonic() + AFTER
 
     def due(self) -> float | None:
-        """Seconds until it is time; None where it cannot be done."""
+        """Do it, if it is time; seconds until then. Comes back where it cannot be done: then never again."""
         left = self._at - time.monotonic()
         if left > 0:
             return left
@@ -137,23 +143,49 @@ class _Shrinking:
         if rest is None or (self.log and not self.log.at_rest):
             self._at = time.monotonic() + AGAIN
             return AGAIN
+        self._at = float("inf")  # not again, if it fails
         try:
-            self._execute(rest)
+            self._execute(self.held.replace(**rest))
         except OSError:
-            return None  # the interpreter cannot be executed any more: go on as we are
+            pass  # no interpreter, no memory, no descriptor: go on as we are
+        return None
 
-    def _execute(self, rest: dict[str, int]) -> NoReturn:
-        held = self.held.replace(**rest)
+    def _execute(self, held: Held) -> None:
+        """Does not return, unless the rehearsal fails."""
         note = os.memfd_create("held", 0)
-        os.write(note, dumps(held.as_dict()).encode())
-        for fd in held.files:
-            os.set_inheritable(fd, True)
-        os.execv(sys.executable, [sys.executable, "-IS", _PROGRAM, held.id[:12], str(note)])
+        try:
+            os.write(note, dumps(held.as_dict()).encode())
+            command = [sys.executable, "-IS", _PROGRAM, held.id[:12], str(note)]
+            if not _succeeds([*command, "rehearsal"]):
+                return
+            for fd in held.files:
+                os.set_inheritable(fd, True)
+            os.execv(sys.executable, command)
+        finally:
+            for fd in held.files:
+                os.set_inheritable(fd, False)
+            os.close(note)
 
 
-def resume(note: int) -> NoReturn:
-    """The small keeper. note: an open file with what it holds."""
+def _succeeds(command: list[str]) -> bool:
+    """Run a program and wait for it: whether its exit code is 0."""
+    pid = os.posix_spawn(command[0], command, os.environ)
+    pidfd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(_REHEARSAL * 1000):
+            os.kill(pid, 9)
+        return os.waitpid(pid, 0)[1] == 0
+    finally:
+        os.close(pidfd)
+
+
+def resume(note: int, *, rehearsal: bool = False) -> NoReturn:
+    """The small keeper. note: an open file with what it holds. rehearsal: do nothing with it."""
     held = Held.from_dict(loads(os.pread(note, 1 << 20, 0).decode()))
+    if rehearsal:
+        os._exit(0)
     os.close(note)
     for fd in held.files:
         os.set_inheritable(fd, False)
