@@ -23,8 +23,8 @@ from ..rootfs.devices import (
     OpenTerminal,
 )
 from ..rootfs.files import WriteFile
+from ..rootfs.filling import FillVolume
 from ..rootfs.mounts import (
-    FillVolume,
     MaskPaths,
     MountBind,
     MountCgroup,
@@ -224,7 +224,7 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
     host += [WriteFile(f"{directory}/{name}", content) for name, content in inputs.files.items()]
     host.append(LookUpUser(spec.user, spec.groups))
     host += [
-        FillVolume(source.path, mount.target)
+        FillVolume(source.path.removesuffix("/_data"), mount.target)
         for mount, source in zip(spec.mounts, inputs.sources, strict=True)
         if source.fill and "nocopy" not in mount.options
     ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 from ..errors import NanoError, NotFound
 from ..kernel import abi, safepath
@@ -349,37 +348,3 @@ def _open_kernel_path(world: World, path: str) -> int:
     """A path of /proc or /sys, looked up in the mount that this start made, not in what lies at that name by now."""
     top, _, rest = path.strip("/").partition("/")
     return world.kernel.openat2(world[top], rest, abi.O_PATH, 0, safepath.EXACT)
-
-
-class FillVolume(Step):
-    """A new, empty volume starts with what the image has at its place, as in docker."""
-
-    side = "host"
-
-    volume: str
-    target: str
-
-    def reads(self) -> tuple[str, ...]:
-        return ("rootfs",)
-
-    def do(self, world: World) -> None:
-        from .volumes import copy_up
-
-        copy_up(world.kernel, world["rootfs"], self.target, self.volume)
-
-    def explain(self) -> str:
-        return (
-            f"Fill the new volume with what the image has at {self.target}: files, owners, modes and links, by open "
-            "files that no link leads out of (openat(2))."
-        )
-
-    def shell(self) -> str:
-        return f'cp -a "$rootfs{self.target}/." "{self.volume}/"'
-
-
-def is_directory(path: str) -> bool:
-    """Whether a host path is a directory; False where it is missing."""
-    try:
-        return stat.S_ISDIR(os.stat(path).st_mode)
-    except OSError:
-        return False

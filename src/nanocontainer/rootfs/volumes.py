@@ -1,4 +1,4 @@
-"""Volumes: directories that outlive containers, below volumes/<name>/_data, and what fills a new one.
+"""Volumes: directories that outlive containers, below volumes/<name>/_data. What fills a new one is in filling.py.
 
 A volume belongs to nobody: containers name it. Anonymous ones have an id for a name and are removed with `rm -v`, or
 with a container that was started with --rm.
@@ -11,35 +11,33 @@ import os
 import stat
 
 from ..errors import InvalidInput, NotFound
-from ..kernel import safepath
-from ..lean import dumps, loads
-from ..paths import check_name, make_dirs, read_file, write_file
+from ..lean import dumps
+from ..paths import check_name, make_dirs, write_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..kernel.calls import Kernel
     from ..paths import Paths
 
-_BLOCK = 1 << 20
-_MOST_LINKED = 200  # files with several names that are kept open while a tree is copied; of more, each name is a copy
+FILLED = "_filled"  # beside _data: a whole copy of what the image has, which is moved there piece by piece
 _DEEPEST = 100  # directories opened at once when a tree is removed
 
 
 def ensure(paths: Paths, name: str, created: str, labels: dict[str, str] | None = None) -> tuple[str, bool]:
-    """(the data directory, whether it is empty). The volume is made when it is missing; a name is taken once
-    (mkdir)."""
+    """(the data directory, whether it takes what an image has in its place: it is empty, or was not filled to the end).
+
+    The volume is made when it is missing; a name is taken once (mkdir)."""
     check_name(name, "volume name")
     directory = f"{paths.volumes}/{name}"
     data = f"{directory}/_data"
     if not os.path.isdir(data):
         make_dirs(paths.volumes)
         make_dirs(directory)
+        write_file(f"{directory}/volume.json", dumps({"name": name, "created": created, "labels": labels or {}}))
         try:
             os.mkdir(data, 0o755)
         except FileExistsError:
             pass
-        write_file(f"{directory}/volume.json", dumps({"name": name, "created": created, "labels": labels or {}}))
-    return data, not os.listdir(data)
+    return data, not os.listdir(data) or os.path.exists(f"{directory}/{FILLED}")
 
 
 def remove(paths: Paths, name: str) -> None:
@@ -52,97 +50,6 @@ def remove(paths: Paths, name: str) -> None:
     except FileNotFoundError:
         raise NotFound(f"no such volume: {name}") from None
     remove_tree(gone)
-
-
-def created(paths: Paths, name: str) -> str:
-    """When a volume was made (RFC 3339), empty where its record is broken."""
-    try:
-        return str(loads(read_file(f"{paths.volumes}/{name}/volume.json")).get("created", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""
-
-
-def copy_up(kernel: Kernel, rootfs: int, target: str, volume: str) -> None:
-    """Copy what the image has at `target` into an empty volume directory, which also takes its mode and owner.
-
-    The image is hostile: it is walked by open files only, links are copied and never followed. A target that is missing
-    or no directory leaves the volume empty. Several names of one file stay that.
-    """
-    try:
-        source = safepath.open_in(kernel, rootfs, target, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return
-    into = os.open(volume, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    first: dict[tuple[int, int], int] = {}
-    try:
-        if not os.listdir(into):
-            _copy_directory(source, into, first)
-    finally:
-        for fd in first.values():
-            os.close(fd)
-        os.close(source)
-        os.close(into)
-
-
-def _copy_directory(source: int, into: int, first: dict[tuple[int, int], int]) -> None:
-    """first: of files with several names the copies, open: a name of ours could be somebody's link by now."""
-    for name in os.listdir(source):
-        found = os.stat(name, dir_fd=source, follow_symlinks=False)
-        kind = stat.S_IFMT(found.st_mode)
-        if kind == stat.S_IFDIR:
-            os.mkdir(name, 0o700, dir_fd=into)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            below, made = os.open(name, flags, dir_fd=source), os.open(name, flags, dir_fd=into)
-            try:
-                _copy_directory(below, made, first)
-            finally:
-                os.close(below)
-                os.close(made)
-            continue
-        if kind == stat.S_IFLNK:
-            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=into)
-            os.chown(name, found.st_uid, found.st_gid, dir_fd=into, follow_symlinks=False)
-        elif kind == stat.S_IFREG:
-            one = found.st_dev, found.st_ino
-            if one in first:
-                os.link(f"/proc/self/fd/{first[one]}", name, dst_dir_fd=into, follow_symlinks=True)
-                continue
-            _copy_file(source, into, name, found)
-            if found.st_nlink > 1 and len(first) < _MOST_LINKED:
-                first[one] = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=into)
-        else:
-            os.mknod(name, found.st_mode, found.st_rdev, dir_fd=into)
-            os.chown(name, found.st_uid, found.st_gid, dir_fd=into)
-            os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=into)
-        os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=into, follow_symlinks=False)
-    _like(into, source)
-
-
-def _copy_file(source: int, into: int, name: str, found: os.stat_result) -> None:
-    read = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
-    write = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=into)
-    try:
-        while part := os.read(read, _BLOCK):
-            while part:
-                part = part[os.write(write, part) :]
-        _like(write, read)
-    finally:
-        os.close(read)
-        os.close(write)
-
-
-def _like(made: int, source: int) -> None:
-    """Owner, mode, times and extended attributes of an open file, as those of another."""
-    found = os.fstat(source)
-    os.fchown(made, found.st_uid, found.st_gid)
-    os.fchmod(made, stat.S_IMODE(found.st_mode))
-    for name in os.listxattr(source):
-        try:
-            os.setxattr(made, name, os.getxattr(source, name))
-        except OSError as error:
-            if error.errno not in (errno.ENOTSUP, errno.EPERM):
-                raise
-    os.utime(made, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def finish_removals(paths: Paths) -> None:
