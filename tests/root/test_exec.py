@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +90,27 @@ def test_not_running(clean: Nano) -> None:
     done = clean("exec", "idle", "true", check=False)
     assert done.code == 1
     assert "not running" in done.err
+
+
+@pytest.mark.parametrize("how", ["exec", "pid", "network", "ipc"])
+def test_a_number_that_means_a_process_of_the_host_is_not_joined(clean: Nano, box: str, how: str) -> None:
+    path = Path(f"{clean.root}/containers/{clean('ps', '-q', '--no-trunc').out.strip()}/state.json")
+    kept = path.read_text()
+    stranger = subprocess.Popen(["sleep", "1000"])
+    try:
+        path.write_text(json.dumps({**json.loads(kept), "pid": stranger.pid}))
+        if how == "exec":
+            done = clean("exec", box, "ls", "/", check=False)
+        else:
+            options = ("--network", "none") if how != "network" else ()
+            done = clean("run", "--rm", *options, f"--{how}", f"container:{box}", "tiny", "ls", "/", check=False)
+        assert (done.code, done.out) == (1 if how == "exec" else 125, "")
+        assert "is not running" in done.err
+    finally:
+        path.write_text(kept)
+        stranger.kill()
+        stranger.wait()
+    assert clean("run", "--rm", f"--network=container:{box}", "tiny", "true").code == 0
 
 
 def test_a_command_ends_with_its_container(clean: Nano, box: str) -> None:

@@ -20,7 +20,9 @@ from ..lean import dumps, loads, recv_fds, send_fds, signals
 from ..plan.execute import Execution
 from ..plan.step import World
 from ..runtime.process import NULL, STREAMS
+from .grip import Grip
 from .joining import plan_exec
+from .signalling import open_init
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -278,8 +280,10 @@ def run_exec(
             if stdin:
                 inner["stdin"], into = os.pipe()
         world.slots.update(inner)
-    execution = Execution(plan, world)
+    held: list[int] = []
+    execution = Execution(plan, world, reporter=Grip(held))
     try:
+        held.append(open_init(life, spec, state))
         execution.run()
     except BaseException:
         execution.close()
@@ -289,6 +293,8 @@ def run_exec(
         raise
     finally:
         _close_start(world, inner)
+        for fd in held:
+            os.close(fd)
     if tty:
         master = world["master"]
         outputs, into = {master: "o"}, master

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .lifecycle import Lifecycle
-    from .spec import Container
+    from .spec import Container, Spec, State
 
 
 def number_of(signal: str) -> int:
@@ -49,20 +49,29 @@ def _is_number(text: str) -> bool:
 
 def send(life: Lifecycle, container: Container, number: int) -> None:
     """Send a signal to init of a running container. NotRunning where it has ended in the meantime."""
-    gone = NotRunning(f"container {container.name} is not running", "it has just ended")
-    pid = container.state.pid
+    pidfd = open_init(life, container.spec, container.state)
     try:
-        pidfd = os.pidfd_open(pid)
-    except (OSError, OverflowError):  # a number that is no process's
-        raise gone from None
-    try:
-        if _parent(pid) != container.state.keeper or not life.running(container.id):
-            raise gone
         signals.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
-        raise gone from None
+        raise _ended(container.spec) from None
     finally:
         os.close(pidfd)
+
+
+def open_init(life: Lifecycle, spec: Spec, state: State) -> int:
+    """A container's first process, as an open file. NotRunning where its number means somebody else by now."""
+    try:
+        pidfd = os.pidfd_open(state.pid)
+    except (OSError, OverflowError):  # OverflowError: a number that is no process's
+        raise _ended(spec) from None
+    if _parent(state.pid) != state.keeper or not life.running(spec.id):
+        os.close(pidfd)
+        raise _ended(spec)
+    return pidfd
+
+
+def _ended(spec: Spec) -> NotRunning:
+    return NotRunning(f"container {spec.name} is not running", "it has just ended")
 
 
 def _parent(pid: int) -> int:

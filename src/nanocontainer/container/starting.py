@@ -61,14 +61,15 @@ def bring_up(life: Lifecycle, spec: Spec, streams: dict[str, int]) -> tuple[Worl
     host = life.facts()
     life.take_down(spec.id)  # what an earlier start left, if it was killed
     allotment = None
+    held: list[int] = []  # containers that this one joins
     try:
         image = life.images.find(spec.image_id)
-        target = _target(life, spec.network)
+        target = _target(life, spec.network, held)
         allotment = allot.allot(spec, life.paths, spec.id, life.running, target)
-        inputs = _inputs(life, spec, image).replace(files=names.files(spec, allotment))
+        inputs = _inputs(life, spec, image, held).replace(files=names.files(spec, allotment))
         wish = spec.replace(limits=limits.numbered(spec.limits))
         plan = planner.plan_start(wish, inputs, host, allotment, life.paths)
-        world = _execute(life, plan, spec.id, streams)
+        world = _execute(life, plan, spec.id, streams, held)
     except BaseException as error:
         failures = life.take_down(spec.id)
         if allotment:
@@ -80,6 +81,9 @@ def bring_up(life: Lifecycle, spec: Spec, streams: dict[str, int]) -> tuple[Worl
                 error.what, f"{error.why}; and could not take back: {'; '.join(failures)}", error.hint
             ) from None
         raise
+    finally:
+        for fd in held:
+            os.close(fd)
     parent = f"nanocontainer{f'-{life.paths.mark}' if life.paths.mark else ''}"
     joined = plan.find("JoinCgroup1")
     return world, State(
@@ -96,11 +100,16 @@ def bring_up(life: Lifecycle, spec: Spec, streams: dict[str, int]) -> tuple[Worl
     )
 
 
-def _execute(life: Lifecycle, plan: Plan, id: str, streams: dict[str, int]) -> World:
+def _execute(life: Lifecycle, plan: Plan, id: str, streams: dict[str, int], held: list[int]) -> World:
     world = World(life.kernel)
     world.slots.update(streams)
     journal = Journal(f"{life.paths.container(id)}/journal", life.boot)
-    execution = Execution(plan, world, journal, life.reporter)
+    reporter = life.reporter
+    if held:
+        from .grip import Grip
+
+        reporter = Grip(held, reporter)
+    execution = Execution(plan, world, journal, reporter)
     try:
         execution.run()
     except BaseException:
@@ -111,7 +120,7 @@ def _execute(life: Lifecycle, plan: Plan, id: str, streams: dict[str, int]) -> W
     return world
 
 
-def _inputs(life: Lifecycle, spec: Spec, image: Image) -> planner.Inputs:
+def _inputs(life: Lifecycle, spec: Spec, image: Image, held: list[int]) -> planner.Inputs:
     sources = []
     for mount in spec.mounts:
         if mount.kind == "tmpfs":
@@ -129,8 +138,8 @@ def _inputs(life: Lifecycle, spec: Spec, image: Image) -> planner.Inputs:
         layers=life.images.layer_paths(image),
         sources=tuple(sources),
         devices=_devices(spec),
-        pid_target=_target(life, spec.pid_mode),
-        ipc_target=_target(life, spec.ipc_mode),
+        pid_target=_target(life, spec.pid_mode, held),
+        ipc_target=_target(life, spec.ipc_mode, held),
     )
 
 
@@ -140,16 +149,18 @@ def _devices(spec: Spec) -> tuple[AddDevice, ...]:
     return tuple(host_device(one.source, one.target or one.source, one.access) for one in spec.devices)
 
 
-def _target(life: Lifecycle, mode: str) -> int:
-    """The first process of the container in "container:REF"; 0 for other modes."""
+def _target(life: Lifecycle, mode: str, held: list[int]) -> int:
+    """The first process of the container in "container:REF", which is held from now on; 0 for other modes."""
     kind, colon, ref = mode.partition(":")
     if kind != "container" or not colon:
         return 0
-    id = life.store.resolve(ref)
-    state = life.store.state(id)
-    if state.status != "running" or not life.running(id):
+    from .signalling import open_init
+
+    container = life.settle(life.store.resolve(ref))
+    if container.state.status not in ("running", "paused"):
         raise NotRunning(f"cannot join container {ref}", "it is not running", f"start it first: start {ref}")
-    return state.pid
+    held.append(open_init(life, container.spec, container.state))
+    return container.state.pid
 
 
 def imagined_plan(life: Lifecycle, wish: Spec, image: Image, layers: tuple[str, ...], host: Facts) -> Plan:
