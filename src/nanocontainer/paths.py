@@ -109,8 +109,8 @@ def write_file(path: str, data: str | bytes, *, durable: bool = False, mode: int
 
     durable: fsync(2) first, for what must survive a power cut (blobs, refs, specs). Not needed against kill -9.
     """
-    temporary = f"{path}.{os.getpid()}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    temporary = f"{path}.{os.urandom(8).hex()}.tmp"  # our own: other threads may be writing the same file
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
             rest = memoryview(data.encode() if isinstance(data, str) else data)
@@ -122,7 +122,10 @@ def write_file(path: str, data: str | bytes, *, durable: bool = False, mode: int
             os.close(fd)
         os.rename(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        try:
+            os.unlink(temporary)
+        except FileNotFoundError:
+            pass  # its directory has been removed: what went wrong says so itself
         raise
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,39 @@ def test_write_file_that_fails_leaves_the_old(tmp_path: Path, monkeypatch: pytes
     monkeypatch.undo()
     assert read_file(path) == "old"
     assert os.listdir(tmp_path) == ["f"]
+
+
+def test_write_file_by_several_threads_at_once(tmp_path: Path) -> None:
+    path, failed = f"{tmp_path}/f", []
+
+    def write(letter: str) -> None:
+        try:
+            for _ in range(50):
+                write_file(path, letter * 100_000)
+        except OSError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert len(set(read_file(path))) == 1
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_write_file_into_a_directory_that_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "d").mkdir()
+    rename = os.rename
+
+    def late(old: str, new: str) -> None:
+        shutil.rmtree(tmp_path / "d")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", late)
+    with pytest.raises(FileNotFoundError, match=r"-> '.*/f'"):
+        write_file(f"{tmp_path}/d/f", "x")
 
 
 def test_read_file_is_text(tmp_path: Path) -> None:
