@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from nanocontainer.container import locks
 from nanocontainer.container import watch as watching
 from nanocontainer.container.attach import Client, Session, listen
 from nanocontainer.container.lifecycle import Lifecycle
@@ -81,6 +83,23 @@ def test_an_engine_that_cannot_be_loaded_any_more(
         watch(held, None)
     monkeypatch.undo()
     assert life.settle(held.id).state.exit_code == 7
+
+
+def test_a_small_keeper_knows_its_lock(held: Held, life: Lifecycle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look who holds it would open and close its file, and so drop it (fcntl(2))."""
+    fcntl.lockf(held.lock, fcntl.LOCK_EX)
+    seen = []
+
+    def ended(life: Lifecycle, *_: object) -> None:
+        seen.append(life.running(held.id))
+        if (pid := os.fork()) == 0:
+            os._exit(life.running(held.id))
+        seen.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1)
+
+    monkeypatch.setattr(locks, "_ours", {})  # as after execve(2)
+    monkeypatch.setattr(Lifecycle, "ended", ended)
+    watch(held, None)
+    assert seen == [True, True]
 
 
 # --- making itself small

@@ -89,6 +89,11 @@ class Lock:
         self.fd = -1
 
 
+def adopt(paths: Paths, id: str) -> None:
+    """Enter a lock in the table that this process has held since before it executed itself anew (execve(2))."""
+    _ours[f"{paths.live(id)}/keeper.lock"] = _Mark(os.getpid())
+
+
 class _Mark(int):
     """A pid that is told from an equal one by `is`."""
 

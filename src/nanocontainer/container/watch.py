@@ -96,8 +96,10 @@ def watch(held: Held, log: JsonLog | None, *, life: Lifecycle | None = None, cli
     try:
         if life is None:
             from .lifecycle import Lifecycle
+            from .locks import adopt
 
             life = Lifecycle(Paths(held.state, held.run))
+            adopt(life.paths, held.id)
         life.ended(life.store.spec(held.id), _state(life, held.id), code)
     except BaseException:
         _leave_to_others(held, code)
