@@ -48,7 +48,7 @@ with private_kinds():
 
 
 CLONE = Clone(("mnt",))
-GIVEN = ("cgroup", "uid", "gid", "groups", "home", "filter", "filter_flags")
+GIVEN = ("cgroup", "uid", "gid", "groups", "home", "filter", "filter_flags", "launcher", "wire")
 
 
 def test_a_good_plan_is_returned() -> None:

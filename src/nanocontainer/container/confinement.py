@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from ..errors import InvalidInput, Unsupported
+from ..errors import CommandNotFound, InvalidInput, Unsupported
+from ..kernel import abi
 from ..runtime.confine import BoundCapabilities, LoadSeccomp, NoNewPrivs, SetCapabilities
 from ..runtime.identity import SetIds, SetLimits, SetOomScore
+from ..runtime.launcher import MakeLauncher
 from ..runtime.namespaces import JoinSessionKeyring
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..kernel.facts import Facts
     from ..plan.step import Step
+    from ..runtime.process import Exec
     from .spec import Spec
 
 _ONLY = {"apparmor": "unconfined", "label": "disable", "systempaths": "unconfined"}  # the one value that we have
@@ -63,3 +67,10 @@ def security(keep: int, last: int, confined: bool, words: dict[str, str], name: 
     if words.get("no-new-privileges") == "true":
         return [*ring, *ids, NoNewPrivs(), *filter]
     return [*ring, *filter, *ids]
+
+
+def make_launcher(command: Exec, facts: Facts) -> Step:
+    """The step that makes the program which becomes the command. CommandNotFound where there is no command."""
+    if not command.args or not command.args[0]:
+        raise CommandNotFound("cannot run the command", "it is empty", "name a command after the image")
+    return MakeLauncher(command.places(), facts.machine, abi.MFD_EXEC if facts.since(6, 3) else 0)

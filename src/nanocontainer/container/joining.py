@@ -21,7 +21,7 @@ from ..runtime.process import (
     NewSession,
     OwnStreams,
 )
-from .confinement import process_limits, security, security_words
+from .confinement import make_launcher, process_limits, security, security_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def plan_exec(
     host: list[Step] = [OpenProcess(pid), OpenContainerRoot(pid), OpenCgroup(cgroup)]
     host += [OpenCgroup1(group) for group in groups1]
     host.append(LookUpUser(user or spec.user, spec.groups))
+    command = Exec(args, env)
+    host.append(make_launcher(command, facts))
     if tty:
         host.append(OpenContainerTerminal(*size))
     if confined:
@@ -78,6 +80,6 @@ def plan_exec(
     inside.append(ConnectTerminal() if tty else ConnectStreams(null))
     inside.append(OwnStreams())
     inside += security(keep, facts.last_cap, confined, words, spec.id)
-    inside += [CloseFiles(), Exec(args, env)]
+    inside += [CloseFiles(), command]
     given = ("wire",) if tty else ("wire", *(name for name in STREAMS if name not in null))
     return Plan((*host, *inside), given).validate()

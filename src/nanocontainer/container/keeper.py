@@ -107,7 +107,7 @@ def _keep(
 
 
 # Files of the start that the container has by now. The terminal's master, the pidfd and reserved ports stay open.
-_CLOSED = ("rootfs", "netns", "devpts", "cgroup", "terminal", "target", "procs:")
+_CLOSED = ("rootfs", "netns", "devpts", "cgroup", "terminal", "target", "launcher", "procs:")
 
 
 def _close_slots(world: World) -> None:

@@ -57,7 +57,7 @@ from ..runtime.process import (
     OwnStreams,
     StartReaper,
 )
-from .confinement import process_limits, security, security_words
+from .confinement import make_launcher, process_limits, security, security_words
 from .spec import Mount
 
 TYPE_CHECKING = False
@@ -228,6 +228,8 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
         for mount, source in zip(spec.mounts, inputs.sources, strict=True)
         if source.fill and "nocopy" not in mount.options
     ]
+    command = Exec(spec.args, spec.env)
+    host.append(make_launcher(command, facts))
     host.append(MakeTerminals())
     if spec.tty:
         host.append(OpenTerminal(*spec.console_size))
@@ -281,8 +283,8 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
     inside += security(keep, facts.last_cap, confined, words, spec.id)
     inside.append(DieWithKeeper())
     if spec.init:
-        inside.append(StartReaper())
-    inside += [CloseFiles(), Exec(spec.args, spec.env)]
+        inside.append(StartReaper(spec.tty))
+    inside += [CloseFiles(), command]
     given = ("wire",) if spec.tty else ("wire", *(name for name in STREAMS if name not in null))
     return Plan((*host, *inside), given).validate()
 

@@ -107,6 +107,22 @@ class Kernel:
     def execve(self, path: str, args: Sequence[str], env: dict[str, str]) -> None:
         os.execve(path, tuple(args), env)
 
+    def execve_file(self, fd: int, args: Sequence[str], env: dict[str, str]) -> None:
+        """Execute an open file: execveat(2) with AT_EMPTY_PATH."""
+        os.execve(fd, tuple(args), env)
+
+    def sealed_file(self, name: str, data: bytes, flags: int) -> int:
+        """A file in memory that nobody can change any more (memfd_create(2), fcntl(2) F_ADD_SEALS). Close-on-exec."""
+        fd = os.memfd_create(name, flags | os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.write(fd, data)
+        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        return fd
+
+    def set_inheritable(self, fd: int, inheritable: bool) -> None:
+        """Whether execve(2) leaves an open file open (fcntl(2), FD_CLOEXEC)."""
+        os.set_inheritable(fd, inheritable)
+
     def exit(self, code: int) -> None:
         os._exit(code)
 
@@ -215,6 +231,13 @@ class Kernel:
 
     def setsid(self) -> None:
         os.setsid()
+
+    def setpgid(self, pid: int, group: int) -> None:
+        os.setpgid(pid, group)
+
+    def tcsetpgrp(self, fd: int, group: int) -> None:
+        """The process group that the terminal's keys go to (tcsetpgrp(3))."""
+        os.tcsetpgrp(fd, group)
 
     def umask(self, mask: int) -> int:
         return os.umask(mask)

@@ -94,6 +94,8 @@ class Execution:
         self.world.kernel.waitpid(self.world["pid"])  # it is our child, and has ended or is about to
         if isinstance(word, dict):
             raise NanoError.from_dict(word)
+        if isinstance(word, bytes):
+            raise self.plan.steps[-1].refused(self.world, word)
         raise StepFailed("the container's first process is gone", "it was killed before it ran its command")
 
     def _inside(self, first: int) -> NoReturn:

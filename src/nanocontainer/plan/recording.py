@@ -87,7 +87,7 @@ class _Noting:
     def __exit__(self, *_: object) -> None: ...
 
 
-_OPENS = {"open", "openat2", "fsopen", "fsmount", "open_tree", "pidfd_open"}
+_OPENS = {"open", "sealed_file", "openat2", "fsopen", "fsmount", "open_tree", "pidfd_open"}
 _DEFAULTS: dict[str, Any] = {
     "clone3": (1000, 99),
     "fork": 1001,

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, ClassVar, Literal
 
+    from ..errors import NanoError
     from ..kernel.calls import Kernel
 
     Side = Literal["host", "inside"]
@@ -66,6 +67,10 @@ class Step(Record):
 
     def shell(self) -> str:
         """The line of the exported script. Slots are shell variables: $rootfs, $init."""
+        raise NotImplementedError
+
+    def refused(self, world: World, errnos: bytes) -> NanoError:
+        """What it means that the last step's program could not become the command. Asked on the host's side."""
         raise NotImplementedError
 
     def undo(self, world: World) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 GO = b"go"
+REFUSED = b"E"  # said by a program that is not ours any more (runtime/launcher.py): an errno in each byte
 _SIZE = 32768
 
 
@@ -60,8 +61,9 @@ class Wire:
         except OSError:
             pass
 
-    def wait(self) -> dict[str, Any] | bool:
-        """The other side's next word: True for "go", False for its end, a dict for what it says."""
+    def wait(self) -> dict[str, Any] | bytes | bool:
+        """The other side's next word: True for "go", False for its end, a dict for what it says; bytes for the errors
+        of a last step that could not become the command."""
         while True:
             try:
                 data = self.sock.recv(_SIZE)
@@ -74,5 +76,7 @@ class Wire:
             return True
         if not data:
             return False
+        if data[:1] == REFUSED:
+            return data[1:]
         words: dict[str, Any] = loads(data.decode())
         return words

@@ -75,7 +75,7 @@ def _hybrid(limits: Limits, facts: Facts, parent: str, group: str) -> tuple[list
     for controller, file, value, says in wanted:
         root = facts.cgroup1.get(controller)
         if root is None:
-            raise _missing(controller, wanted, "no cgroup version 1 hierarchy of it is mounted, nor does cgroup2 offer it")
+            raise _missing(controller, wanted, "no version 1 hierarchy of it is mounted, nor does cgroup2 offer it")
         if "memsw" in file and not facts.swap_limit:
             raise _swap_not_counted()
         path = f"{root}/{parent}/{group}"
@@ -130,8 +130,10 @@ def _settings2(limits: Limits, swap: bool) -> tuple[Setting, ...]:
         weight = 1 + (limits.blkio_weight - 10) * 9999 // 990
         out.append(("io", "io.weight", f"default {weight}", "its share of disk time"))
     keys = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}
-    for rate in limits.rates:
-        out.append(("io", "io.max", f"{rate.device} {keys[rate.kind]}={rate.rate}", f"{rate.kind} of {rate.device}"))
+    out += [
+        ("io", "io.max", f"{rate.device} {keys[rate.kind]}={rate.rate}", f"{rate.kind} of {rate.device}")
+        for rate in limits.rates
+    ]
     return tuple(out)
 
 
@@ -144,7 +146,8 @@ def _settings1(limits: Limits, swap: bool) -> tuple[Setting, ...]:
         if limits.memory_swap or swap:
             out.append(("memory", "memory.memsw.limit_in_bytes", str(both), "memory and swap"))
     if limits.memory_reservation:
-        out.append(("memory", "memory.soft_limit_in_bytes", str(limits.memory_reservation), "the memory that is kept for it"))
+        kept = str(limits.memory_reservation)
+        out.append(("memory", "memory.soft_limit_in_bytes", kept, "the memory that is kept for it"))
     quota, period = _quota(limits)
     if quota:
         out.append(("cpu", "cpu.cfs_period_us", str(period), "processor time"))

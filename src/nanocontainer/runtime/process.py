@@ -27,8 +27,8 @@ class HideFromContainer(Step):
 
     def explain(self) -> str:
         return (
-            "Make this process undumpable: prctl(2) PR_SET_DUMPABLE. Processes inside cannot open its /proc entries, "
-            "or through them the engine's own program, before it has become the command (CVE-2019-5736)."
+            "Make this process undumpable: prctl(2) PR_SET_DUMPABLE. Processes inside cannot open its entries in "
+            "/proc, or through them its memory and files, before it has become the command."
         )
 
     def shell(self) -> str:
@@ -153,15 +153,24 @@ class EnterWorkDir(Step):
     path: str
 
     def do(self, world: World) -> None:
+        kernel = world.kernel
+        root = kernel.open("/", abi.O_PATH | os.O_DIRECTORY)
         try:
-            world.kernel.chdir(self.path)
+            at = safepath.open_in(kernel, root, self.path, abi.O_PATH | os.O_DIRECTORY)
+            kernel.fchdir(at)
+            kernel.close(at)
         except OSError as error:
             raise NotFound(
                 f"cannot use the working directory {self.path}", error.strerror or "", "it must exist inside"
             ) from None
+        finally:
+            kernel.close(root)
 
     def explain(self) -> str:
-        return f"Go to {self.path}: chdir(2). The root has changed before: it is a directory of the container."
+        return (
+            f"Go to {self.path}: openat2(2), fchdir(2). The root has changed before: it is the container's. "
+            "A link to /proc/self/fd, which could lead through a file of ours, is refused (CVE-2024-21626)."
+        )
 
     def shell(self) -> str:
         return f'cd "{self.path}"'
@@ -190,7 +199,8 @@ class DieWithKeeper(Step):
 
 
 class CloseFiles(Step):
-    """Nothing that the engine had open is open in the command: every file above the standard streams closes at exec."""
+    """Nothing that the engine had open is open in the command: every file above the standard streams closes when the
+    launcher is executed, before any path of the command is looked up."""
 
     def do(self, world: World) -> None:
         world.kernel.close_range(3, 0xFFFFFFFF, abi.CLOSE_RANGE_CLOEXEC)
@@ -206,15 +216,24 @@ class CloseFiles(Step):
 
 
 class StartReaper(Step):
-    """Process 1 stays with us (--init): it reaps orphans and passes signals on; the command becomes its child."""
+    """Process 1 stays with us (--init): it reaps orphans and passes signals on; the command becomes its child.
+
+    terminal: there is one, and its keys shall reach the command.
+    """
+
+    terminal: bool = False
 
     def do(self, world: World) -> None:
         kernel = world.kernel
         kernel.block_signals()
         child = kernel.fork()
         if child == 0:
+            if self.terminal:  # stay in the session that has the terminal, as its foreground group
+                kernel.setpgid(0, 0)
+                kernel.tcsetpgrp(0, os.getpid())  # would stop us with SIGTTOU, if that were not blocked
+            else:
+                kernel.setsid()
             kernel.unblock_signals()
-            kernel.setsid()
             kernel.prctl(abi.PR_SET_PDEATHSIG, SIGKILL)
             return
         kernel.set_command_line("init")
@@ -233,56 +252,56 @@ class StartReaper(Step):
 class Exec(Step):
     """The process becomes the user's command: execve(2). The streams, ids and limits stay, all else of ours is gone.
 
-    env: NAME=value items; HOME is added from the user's entry. A command without "/" is looked for in PATH.
+    env: NAME=value items; HOME is added from the user's entry. places: where the command may be, as the launcher tries
+    them: a name with "/" alone, another in each directory of PATH.
     """
 
     args: tuple[str, ...]
     env: tuple[str, ...]
 
     def reads(self) -> tuple[str, ...]:
-        return ("home",)
+        return ("home", "launcher", "wire")
+
+    def places(self) -> tuple[str, ...]:
+        """Where the command may be, in order."""
+        name = self.args[0]
+        if "/" in name:
+            return (name,)
+        path = next((item[5:] for item in reversed(self.env) if item.startswith("PATH=")), "")
+        return tuple(f"{part or '.'}/{name}" for part in path.split(":"))
 
     def do(self, world: World) -> None:
         kernel = world.kernel
         env = dict(item.split("=", 1) for item in self.env if "=" in item)
         env.setdefault("HOME", world["home"])
-        name = self.args[0] if self.args else ""
-        if not name:
-            raise CommandNotFound("cannot run the command", "it is empty", "name a command after the image")
         kernel.umask(0o022)
-        if "/" in name:
-            places = [name]
-        else:
-            places = [f"{part or '.'}/{name}" for part in env.get("PATH", "").split(":")]
-        denied: OSError | None = None
-        for place in places:
-            try:
-                kernel.execve(place, self.args, env)
-                return  # only a recording kernel comes back
-            except (FileNotFoundError, NotADirectoryError):
-                if kernel.exists(place):
-                    raise CommandNotFound(
-                        f"cannot run {name}",
-                        f"{place} exists, its interpreter or loader does not",
-                        "see its first line",
-                    ) from None
-            except OSError as error:
-                if error.errno not in (errno.EACCES, errno.EISDIR) or "/" in name:
-                    raise CommandNotExecutable(f"cannot run {name}", _why(kernel, place, error)) from None
-                denied = error
-        if denied:
-            raise CommandNotExecutable(
-                f"cannot run {name}", f"{denied.strerror} in every directory of PATH that has it"
-            )
+        kernel.set_inheritable(world["wire"], True)  # for the launcher, which closes it at its own execve
+        kernel.execve_file(world["launcher"], self.args, env)
+
+    def refused(self, world: World, errnos: bytes) -> NanoError:
+        """An errno for each place that was tried: none of them could be executed."""
+        name, places = self.args[0], self.places()
+        what = f"cannot run {name}"
+        for place, code in zip(places, errnos, strict=False):
+            found = _look(world, place)
+            if code in (errno.ENOENT, errno.ENOTDIR):
+                if found and "/" not in name:
+                    continue
+                if found:
+                    why = f"{place} exists, its interpreter or loader does not"
+                    return CommandNotFound(what, why, "see its first line")
+            elif code != errno.EACCES or "/" in name:
+                why = "is a directory" if found == "directory" else os.strerror(code).lower()
+                return CommandNotExecutable(what, why)
+        if errno.EACCES in errnos:
+            return CommandNotExecutable(what, "permission denied in every directory of PATH that has it")
         where = "no such file or directory" if "/" in name else "executable file not found in PATH"
-        raise CommandNotFound(
-            f"cannot run {name}", where, "the image may not have it; look with another command, e.g. ls /bin"
-        )
+        return CommandNotFound(what, where, "the image may not have it; look with another command, e.g. ls /bin")
 
     def explain(self) -> str:
         return (
-            f"Become the command {' '.join(self.args)!r}: execve(2). Our end of the wire closes with it: the keeper "
-            "knows."
+            f"Become the command {' '.join(self.args)!r}: execve(2), by way of the launcher. The wire closes with it: "
+            "the keeper knows."
         )
 
     def shell(self) -> str:
@@ -291,13 +310,15 @@ class Exec(Step):
         return f"env -i {env} {words}"
 
 
-def _why(kernel: Kernel, place: str, error: OSError) -> str:
+def _look(world: World, place: str) -> str:
+    """What lies at a place of the container: "directory", "file", or nothing. For the error message alone."""
     try:
-        if stat.S_ISDIR(kernel.stat(place).st_mode):
-            return "is a directory"
+        fd = safepath.open_in(world.kernel, world["rootfs"], place)
     except OSError:
-        pass
-    return error.strerror.lower() if error.strerror else str(error)
+        return ""
+    mode = world.kernel.stat(fd).st_mode
+    world.kernel.close(fd)
+    return "directory" if stat.S_ISDIR(mode) else "file"
 
 
 def quote(text: str) -> str:
