@@ -16,7 +16,7 @@ from nanocontainer.kernel.calls import Kernel
 from nanocontainer.paths import Paths
 from nanocontainer.plan.step import World
 from nanocontainer.rootfs import filling, volumes
-from nanocontainer.rootfs.filling import FillVolume
+from nanocontainer.rootfs.mounts import FillVolume
 
 
 @pytest.fixture

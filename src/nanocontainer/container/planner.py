@@ -23,8 +23,8 @@ from ..rootfs.devices import (
     OpenTerminal,
 )
 from ..rootfs.files import WriteFile
-from ..rootfs.filling import FillVolume
 from ..rootfs.mounts import (
+    FillVolume,
     MaskPaths,
     MountBind,
     MountCgroup,

@@ -18,89 +18,63 @@ import os
 import stat
 
 from ..kernel import safepath
-from ..plan.step import Step, World
 from .volumes import FILLED, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import ClassVar
-
     from ..kernel.calls import Kernel
-    from ..plan.step import Residue, Side
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 20  # bytes that are copied at a time
 _MOST_LINKED = 200  # files with several names that are kept open while a tree is copied; of more, each name is a copy
 
 
-class FillVolume(Step):
-    """A new, empty volume starts with what the image has at its place, as in docker.
+def fill(kernel: Kernel, rootfs: int, target: str, volume: str) -> None:
+    """Fill the volume (its directory, with _data in it), if it is empty, with what the root file system has at target.
 
-    volume: its directory, with _data in it. A target that the image does not have, or that is no directory, leaves the
-    volume empty.
+    A target that is missing or no directory leaves it empty. Waits for others who fill it.
     """
+    lock = kernel.open(volume, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        filled = f"{volume}/{FILLED}"
+        if kernel.exists(filled) or _copied(kernel, rootfs, target, volume):
+            _move(kernel, filled, f"{volume}/_data")
+    finally:
+        kernel.close(lock)
 
-    side: ClassVar[Side] = "host"
-    residue: ClassVar[Residue] = "disk"
 
-    volume: str
-    target: str
+def clear(kernel: Kernel, volume: str) -> None:
+    """A half-made copy goes. A whole one stays for the next who uses the volume."""
+    try:
+        lock = kernel.open(volume, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return  # the volume is removed
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_tree(f"{volume}/_filling")
+    except BlockingIOError:
+        pass  # somebody fills it just now, and has begun with removing what was left
+    finally:
+        kernel.close(lock)
 
-    def reads(self) -> tuple[str, ...]:
-        return ("rootfs",)
 
-    def do(self, world: World) -> None:
-        kernel = world.kernel
-        lock = kernel.open(self.volume, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            filled = f"{self.volume}/{FILLED}"
-            if kernel.exists(filled) or self._copied(kernel, world["rootfs"], filled):
-                _move(kernel, filled, f"{self.volume}/_data")
-        finally:
-            kernel.close(lock)
-
-    def _copied(self, kernel: Kernel, rootfs: int, filled: str) -> bool:
-        """Copy, unless there is nothing to be copied, or somebody has put something into the volume by now."""
-        if kernel.listdir(f"{self.volume}/_data"):
-            return False
-        try:
-            source = safepath.open_in(kernel, rootfs, self.target, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
-            return False
-        try:
-            filling = f"{self.volume}/_filling"
-            remove_tree(filling)
-            kernel.mkdir(filling, 0o700)
-            _copy(source, filling)
-            kernel.rename(filling, filled)
-            return True
-        finally:
-            kernel.close(source)
-
-    def explain(self) -> str:
-        return (
-            f"Fill the new volume with what the image has at {self.target}: files, owners, modes and links, by open "
-            "files that no link leads out of (openat2(2)); the copy is made beside the volume and moved when it is "
-            "whole (rename(2))."
-        )
-
-    def shell(self) -> str:
-        return f'cp -a "$rootfs{self.target}/." "{self.volume}/_data/"'
-
-    def undo(self, world: World) -> None:
-        """A half-made copy goes. A whole one stays for the next who uses the volume."""
-        kernel = world.kernel
-        try:
-            lock = kernel.open(self.volume, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            return  # the volume is removed
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_tree(f"{self.volume}/_filling")
-        except BlockingIOError:
-            pass  # somebody fills it just now, and has begun with removing what we left
-        finally:
-            kernel.close(lock)
+def _copied(kernel: Kernel, rootfs: int, target: str, volume: str) -> bool:
+    """Copy, unless there is nothing to be copied, or somebody has put something into the volume by now."""
+    if kernel.listdir(f"{volume}/_data"):
+        return False
+    try:
+        source = safepath.open_in(kernel, rootfs, target, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        filling = f"{volume}/_filling"
+        remove_tree(filling)
+        kernel.mkdir(filling, 0o700)
+        _copy(source, filling)
+        kernel.rename(filling, f"{volume}/{FILLED}")
+        return True
+    finally:
+        kernel.close(source)
 
 
 def _move(kernel: Kernel, filled: str, data: str) -> None:

@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar
 
+    from ..plan.step import Residue, Side
+
 ATTRIBUTES = {
     "ro": abi.MOUNT_ATTR_RDONLY,
     "nosuid": abi.MOUNT_ATTR_NOSUID,
@@ -348,3 +350,39 @@ def _open_kernel_path(world: World, path: str) -> int:
     """A path of /proc or /sys, looked up in the mount that this start made, not in what lies at that name by now."""
     top, _, rest = path.strip("/").partition("/")
     return world.kernel.openat2(world[top], rest, abi.O_PATH, 0, safepath.EXACT)
+
+
+class FillVolume(Step):
+    """A new, empty volume starts with what the image has at its place, as in docker.
+
+    volume: its directory, with _data in it (filling.py).
+    """
+
+    side: ClassVar[Side] = "host"
+    residue: ClassVar[Residue] = "disk"
+
+    volume: str
+    target: str
+
+    def reads(self) -> tuple[str, ...]:
+        return ("rootfs",)
+
+    def do(self, world: World) -> None:
+        from .filling import fill
+
+        fill(world.kernel, world["rootfs"], self.target, self.volume)
+
+    def explain(self) -> str:
+        return (
+            f"Fill the new volume with what the image has at {self.target}: files, owners, modes and links, by open "
+            "files that no link leads out of (openat2(2)); the copy is made beside the volume and moved when it is "
+            "whole (rename(2))."
+        )
+
+    def shell(self) -> str:
+        return f'cp -a "$rootfs{self.target}/." "{self.volume}/_data/"'
+
+    def undo(self, world: World) -> None:
+        from .filling import clear
+
+        clear(world.kernel, self.volume)
