@@ -245,6 +245,15 @@ def test_a_killed_pull_leaves_what_sweep_finds(store: ImageStore, registry: str,
     nothing_left(store)
 
 
+def test_the_next_pull_takes_away_what_a_killed_one_left(store: ImageStore, registry: str, layout: Path) -> None:
+    reference = push(layout, registry, "test/app:1")
+    for end in (".tmp", ".gone"):
+        os.makedirs(f"{store.layers}/{'1' * 64}{end}/usr/bin")
+    image = pull(store, reference)
+    places = [os.path.basename(place) for place in store.layer_paths(image)]
+    assert sorted(os.listdir(store.layers)) == sorted(place + end for place in places for end in ("", ".json", ".lock"))
+
+
 def test_a_full_disk(store: ImageStore, image: str) -> None:
     os.makedirs(store.root)
     for size in ("64k", "400k"):  # in the first layer, and in the second or the records

@@ -350,6 +350,14 @@ def test_sweep(store: ImageStore) -> None:
     assert sorted(os.listdir(store.layers)) == [image.layers[0][7:] + end for end in ("", ".json", ".lock")]
 
 
+def test_a_removal_sweeps(store: ImageStore) -> None:
+    add(store, ALPINE)
+    os.makedirs(f"{store.layers}/{'1' * 64}.tmp/usr")
+    os.makedirs(f"{store.layers}/{'2' * 64}.gone/usr")
+    store.remove("alpine")
+    assert os.listdir(store.layers) == []
+
+
 def test_names_of_a_crash_are_corrected(store: ImageStore) -> None:
     """Killed between a record and its names: the names on disk count."""
     image = add(store, ALPINE)

@@ -19,7 +19,7 @@ from ..paths import make_dirs
 from . import claims
 from .layers import apply_layer
 from .manifest import parse_config
-from .removal import take_back
+from .removal import take_back, tidy
 from .streams import ahead, decompressed, digested
 
 TYPE_CHECKING = False
@@ -67,7 +67,10 @@ class _Stopped(Exception):
 
 
 def install(store: ImageStore, wanted: Sequence[Wanted], report: Progresses) -> list[Image]:
-    """Unpack the layers that are missing, then record the images: all of them or, on any error, none."""
+    """Unpack the layers that are missing, then record the images: all of them or, on any error, none.
+
+    At the end what others left who were killed goes.
+    """
     make_dirs(store.layers)
     blobs = {diff_id: blob for one in wanted for diff_id, blob in zip(one.diff_ids, one.blobs, strict=True)}
     work = _Work(store, blobs, report)
@@ -80,7 +83,6 @@ def install(store: ImageStore, wanted: Sequence[Wanted], report: Progresses) -> 
             if one.id not in known:
                 new.append(one.id[7:])
             images.append(store.add(one.config, names=one.names, digests=one.digests, manifest=one.manifest))
-        return images
     except BaseException as error:
         work.let_go()
         take_back(store, new, work.made)
@@ -90,6 +92,8 @@ def install(store: ImageStore, wanted: Sequence[Wanted], report: Progresses) -> 
         raise
     finally:
         work.let_go()
+    tidy(store)  # what somebody left who was killed; after the work, which takes over whole layers of such
+    return images
 
 
 class _Work:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import Conflict, Corrupt, NotFound
+from ..errors import Conflict, Corrupt, NanoError, NotFound
 from . import claims
 from .reference import familiar, parse_reference
 from .store import ImageStore, _quote
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 
 def remove(store: ImageStore, name: str, force: bool, in_use: Mapping[str, Sequence[str]]) -> list[str]:
-    """See ImageStore.remove. The rules are those of moby's ImageDelete."""
+    """See ImageStore.remove."""
+    lines = _remove(store, name, force, in_use)
+    tidy(store)
+    return lines
+
+
+def _remove(store: ImageStore, name: str, force: bool, in_use: Mapping[str, Sequence[str]]) -> list[str]:
+    """The rules are those of moby's ImageDelete."""
     with store.locked():
         hex, named = store._resolve(name)
         references = set(store._refs().get(hex, ()))
@@ -50,6 +57,14 @@ def remove(store: ImageStore, name: str, force: bool, in_use: Mapping[str, Seque
             store._rewrite(hex, left)
             return lines
         return lines + _delete(store, hex)
+
+
+def tidy(store: ImageStore) -> None:
+    """Sweep after something else that has succeeded, and stays so: what cannot be deleted now is tried again then."""
+    try:
+        sweep(store)
+    except NanoError:
+        pass
 
 
 def sweep(store: ImageStore) -> list[str]:

@@ -173,7 +173,10 @@ class ImageStore:
         return remove(self, name, force, in_use or {})
 
     def sweep(self) -> Lines:
-        """Delete what killed pulls left, and layers and blobs no image needs. Returns the paths. Safe at any time."""
+        """Delete what killed pulls left, and layers and blobs no image needs. Returns the paths. Safe at any time.
+
+        A pull, a load and a removal do it at their end.
+        """
         from .removal import sweep
 
         return sweep(self)
