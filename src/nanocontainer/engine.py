@@ -20,7 +20,7 @@ from _thread import allocate_lock  # threading has a Python half
 
 from .container.lifecycle import PATIENCE, Lifecycle
 from .container.locks import Lock, holder
-from .errors import Conflict, InvalidInput, NanoError, NotFound, NotPermitted, NotRunning, Unsupported
+from .errors import Conflict, Corrupt, InvalidInput, NanoError, NotFound, NotPermitted, NotRunning, Unsupported
 from .paths import Paths, make_dirs, new_id
 from .plan.wire import Wire
 from .record import Record
@@ -366,11 +366,11 @@ class Engine:
 
     def wait(self, ref: str) -> int:
         """Wait until a container has ended; its exit code."""
-        container = self.inspect(ref)
+        container = self._at_rest(ref)
         try:
-            session = self.attach(ref)
+            session = self.attach(container.id)
         except NotRunning:
-            return self.inspect(ref).state.exit_code
+            return self.inspect(container.id).state.exit_code
         try:
             while True:
                 kind, data = session.receive()
@@ -390,8 +390,12 @@ class Engine:
         if force and holder(self.paths, id):
             try:
                 self.kill(id)
+            except Corrupt:
+                from .container.signalling import kill_keeper
+
+                kill_keeper(lambda: holder(self.paths, id))
             except NanoError:
-                pass  # it has just ended, or cannot be read: then removal says what is wrong
+                pass  # it has just ended; or removal says what is wrong
             self._wait_gone(id, 10)
         try:
             self.life.remove(id, anonymous=volumes)

@@ -168,6 +168,16 @@ def test_strange_files_are_named_and_the_rest_goes_on(clean: Nano, file: str, ch
     assert os.listdir(f"{clean.root}/names") == ["good"]
 
 
+@pytest.mark.parametrize("file", ["state", "spec"])
+def test_a_running_container_with_broken_files_can_be_removed(clean: Nano, file: str) -> None:
+    id = clean("run", "-d", "--name", "bad", "--network", "none", "tiny", "sleep", "1000").out.strip()
+    Path(f"{clean.root}/containers/{id}/{file}.json").write_text("{")
+    assert clean("rm", "bad", check=False).code == 1
+    clean("rm", "-f", "bad")
+    assert os.listdir(f"{clean.root}/containers") == []
+    assert os.listdir(f"{clean.root}/names") == []
+
+
 def test_detached_and_removed_at_its_end(clean: Nano) -> None:
     id = clean("run", "-d", "--rm", "--network", "none", "tiny", "sleep", "0.2").out.strip()
     clean("wait", id, check=False)

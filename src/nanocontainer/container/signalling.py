@@ -74,6 +74,24 @@ def _ended(spec: Spec) -> NotRunning:
     return NotRunning(f"container {spec.name} is not running", "it has just ended")
 
 
+def kill_keeper(keeper: Callable[[], int]) -> None:
+    """Kill who holds a container, and by that the container: where its files do not say any more who its init is."""
+    pid = keeper()
+    if pid in (0, os.getpid()):  # a thread of ours sweeps it, or removes it
+        return
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        if keeper() == pid:
+            signals.pidfd_send_signal(pidfd, signals.SIGKILL)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(pidfd)
+
+
 def _parent(pid: int) -> int:
     """The parent of a process (proc_pid_stat(5), field 4, behind the name in brackets); 0 where it is gone."""
     try:
