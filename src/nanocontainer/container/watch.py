@@ -89,11 +89,11 @@ def watch(held: Held, log: JsonLog | None, *, life: Lifecycle | None = None, cli
     _, status = os.waitpid(held.pid, 0)
     code = os.waitstatus_to_exitcode(status)
     code = code if code >= 0 else 128 - code
-    if log:
-        log.close()
-    for fd in held.ports:  # before their claims are released: the next container must be able to bind them
-        os.close(fd)
     try:
+        if log:
+            log.close()
+        for fd in held.ports:  # before their claims are released: the next container must be able to bind them
+            os.close(fd)
         if life is None:
             from .lifecycle import Lifecycle
             from .locks import adopt
