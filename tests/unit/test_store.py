@@ -178,7 +178,7 @@ def test_a_broken_file_is_named_and_the_rest_goes_on(store: ContainerStore, cont
 @pytest.mark.parametrize(
     "change",
     [
-        ("state", {"status": 5}), ("state", {"pid": "7"}), ("state", {"pid": True}), ("state", {"pid": 1 << 70}),
+        ("state", {"status": 5}), ("state", {"pid": "7"}), ("state", {"pid": True}), ("state", {"pid": 1.5}),
         ("state", {"ports": [3]}), ("state", {"ports": [{"container_port": "x"}]}), ("state", {"groups": {}}),
         ("spec", {"created": None}), ("spec", {"labels": {"a": 1}}), ("spec", {"limits": {"pids": "many"}}),
         ("spec", {"mounts": ["/x"]}), ("spec", {"args": [["sh"]]}), ("spec", {"name": "../x"}),
