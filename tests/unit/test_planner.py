@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nanocontainer.container import confinement, joining, planner
-from nanocontainer.container.spec import Limits, Mount, Port, Rate, Spec, Ulimit
+from nanocontainer.container.spec import Device, Limits, Mount, Port, Rate, Spec, Ulimit
 from nanocontainer.errors import InvalidInput, Unsupported
 from nanocontainer.image.model import Image, ImageConfig
 from nanocontainer.kernel.facts import Facts
@@ -252,6 +252,19 @@ def test_image_defaults() -> None:
         {"mounts": (Mount("tmpfs", "/a"), Mount("tmpfs", "/a/"))},
         {"mounts": (Mount("volume", "/a", "v", options={"subpath": "../x"}),)},
         {"mounts": (Mount("volume", "/a", "v", options={"subpath": "/x"}),)},
+        {"mounts": (Mount("tmpfs", "/dev"),)},
+        {"mounts": (Mount("bind", "/dev/", "/x"),)},
+        {"mounts": (Mount("bind", "/proc", "/proc"),)},
+        {"mounts": (Mount("bind", "/proc/self/attr", "/x"),)},
+        {"hostname": "h" * 65},
+        {"hostname": "é" * 33},
+        {"hostname": "a\nb"},
+        {"domainname": "a b"},
+        {"devices": (Device("/dev/fuse", "/dev/"),)},
+        {"devices": (Device("/dev/fuse", "/dev/../fuse"),)},
+        {"devices": (Device("/dev/fuse", "fuse"),)},
+        {"devices": (Device("/dev/fuse", "/proc/fuse"),)},
+        {"devices": (Device("/dev/fuse", "/"),)},
         {"sysctls": {"kernel.core_pattern": "|/x"}},
         {"sysctls": {"vm.swappiness": "1"}},
         {"network": "host", "sysctls": {"net.ipv4.ip_forward": "1"}},
@@ -281,6 +294,13 @@ def test_image_defaults() -> None:
 def test_bad_wishes(wish: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         resolved(**wish)
+
+
+def test_what_is_odd_and_can_be() -> None:
+    resolved(
+        hostname="é" * 32, domainname="h" * 64, devices=(Device("/dev/fuse", ""),),
+        mounts=(Mount("bind", "/dev", "/dev"), Mount("bind", "/sys", "/sys"), Mount("bind", "/proc/uptime", "/x")),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

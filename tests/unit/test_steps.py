@@ -18,11 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nanocontainer
-from nanocontainer.errors import InvalidInput, NanoError, NotFound, NotRunning
+from nanocontainer.errors import Conflict, InvalidInput, NanoError, NotFound, NotRunning
 from nanocontainer.kernel import abi
 from nanocontainer.kernel.bpf import DEFAULT_RULES
 from nanocontainer.plan.recording import recording_world
 from nanocontainer.plan.step import Step, World
+from nanocontainer.rootfs.devices import AddDevice
 from nanocontainer.rootfs.mounts import MaskPaths, MountBind, ProtectPaths
 from nanocontainer.rootfs.overlay import MountOverlay, PivotRoot
 from nanocontainer.runtime.cgroup import MakeCgroup
@@ -266,6 +267,18 @@ def test_names_of_sysctls(name: str, path: str) -> None:
     made = world(proc=10)
     SetSysctls({name: "1"}).do(made)
     assert calls(made)[0] == f"openat2(10, 'sys/{path}', {os.O_WRONLY}, 0, {abi.RESOLVE_BENEATH})"
+
+
+@pytest.mark.parametrize("rdev", [os.makedev(1, 3), os.makedev(1, 5)])
+def test_a_device_at_a_place_that_is_taken(rdev: int) -> None:
+    answers = {"mknod": FileExistsError(17, "x"), "stat": stat_result(stat.S_IFCHR, rdev)}
+    made = world(answers, rootfs=7, dev=8)
+    step = AddDevice("/dev/null", stat.S_IFCHR | 0o666, 1, 3)
+    if rdev == os.makedev(1, 3):
+        step.do(made)  # the same
+    else:
+        with pytest.raises(Conflict, match="/dev/null"):
+            step.do(made)
 
 
 # --- cgroups

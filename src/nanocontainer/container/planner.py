@@ -77,6 +77,14 @@ _OF_IPC = tuple(
     f"kernel/{name}"
     for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
 )
+# Files of /proc that something else may be put on: what lxcfs shows in their place, the list of runc
+_PROC_FILES = frozenset(
+    f"/proc/{name}"
+    for name in (
+        "cpuinfo", "diskstats", "loadavg", "meminfo", "net/dev", "slabinfo", "stat", "swaps", "sys/crypto/fips_enabled",
+        "sys/kernel/ns_last_pid", "uptime",
+    )
+)  # fmt: skip
 _PRIVATE_IPC = ("", "private", "shareable")
 
 
@@ -169,6 +177,12 @@ def check(spec: Spec) -> None:
             raise InvalidInput(f"invalid mount target {mount.target!r}", "it must be an absolute path without '..'")
         if target == "/":
             raise InvalidInput("invalid mount target '/'", "the root is the image's")
+        if target == "/dev" and (mount.kind, mount.source.rstrip("/")) != ("bind", "/dev"):
+            raise InvalidInput(
+                "invalid mount target '/dev'", "no program works without the devices there", "use a place below it"
+            )
+        if target == "/proc" or (target.startswith("/proc/") and target not in _PROC_FILES):
+            raise InvalidInput(f"invalid mount target {target!r}", "what is there is the kernel's word on processes")
         if target in targets:
             raise InvalidInput(f"duplicate mount point: {target}")
         targets.add(target)
@@ -178,6 +192,17 @@ def check(spec: Spec) -> None:
         raise InvalidInput(
             "a zero byte in the command, environment, directory, user or host name", "no program can get it"
         )
+    for what, name in (("host name", spec.hostname), ("domain name", spec.domainname)):
+        if len(name.encode(errors="surrogateescape")) > 64:
+            raise InvalidInput(f"invalid {what} {name!r}", "it has more than 64 bytes, uts_namespaces(7)")
+        if any(letter.isspace() or not letter.isprintable() for letter in name):
+            raise InvalidInput(f"invalid {what} {name!r}", "a blank or control character is in it")
+    for device in spec.devices:
+        parts = (device.target or device.source).split("/")
+        if parts[0] or {"", ".", ".."} & set(parts[1:]) or parts[1] in ("proc", "sys"):
+            raise InvalidInput(
+                f"invalid device target {device.target!r}", "it must be an absolute path of a file", "such as /dev/fuse"
+            )
     for name in spec.sysctls:
         _check_sysctl(name, spec)
     if spec.network.startswith("container:") and (spec.ports or spec.publish_all):

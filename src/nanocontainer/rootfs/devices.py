@@ -10,7 +10,7 @@ import os
 import stat
 import sys
 
-from ..errors import NotFound
+from ..errors import Conflict, NotFound
 from ..kernel import abi, safepath
 from ..kernel.bpf import DeviceRule
 from ..plan.step import Step, World
@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar
 
+    from ..kernel.calls import Kernel
     from ..plan.step import Side
 
 NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
@@ -111,9 +112,17 @@ class AddDevice(Step):
             kernel.mknod(name, self.mode, os.makedev(self.major, self.minor), at)
             kernel.chown(name, self.uid, self.gid, at)
         except FileExistsError:
-            pass  # privileged containers name the six standard ones again
+            self._compare(kernel, at, name)
         finally:
             kernel.close(at)
+
+    def _compare(self, kernel: Kernel, at: int, name: str) -> None:
+        """What is there already may be this device: privileged containers name the six standard ones again."""
+        there = kernel.openat2(at, name, abi.O_PATH | os.O_NOFOLLOW, 0, abi.RESOLVE_BENEATH)
+        found = kernel.stat(there)
+        kernel.close(there)
+        if stat.S_IFMT(found.st_mode) != stat.S_IFMT(self.mode) or found.st_rdev != os.makedev(self.major, self.minor):
+            raise Conflict(f"cannot make device {self.target}", "something else is at its place in the container")
 
     def explain(self) -> str:
         return f"Make the device node {self.target} ({self.major}:{self.minor}): mknod(2)."

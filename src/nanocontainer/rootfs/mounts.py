@@ -257,6 +257,8 @@ class MountBind(Step):
 def _place_error(error: OSError) -> str:
     if error.errno in (errno.EXDEV, errno.ELOOP):
         return "a link in the image leads out of the container"
+    if error.errno in (errno.ENOENT, errno.EROFS):
+        return "there is no such place, and it cannot be made there"
     if error.errno in (errno.ENOTDIR, errno.EISDIR):
         return "one of the two is a directory and the other is not"
     return error.strerror or str(error)
