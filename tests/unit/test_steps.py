@@ -23,13 +23,14 @@ from nanocontainer.kernel import abi
 from nanocontainer.kernel.bpf import DEFAULT_RULES
 from nanocontainer.plan.recording import recording_world
 from nanocontainer.plan.step import Step, World
-from nanocontainer.rootfs.devices import AddDevice
+from nanocontainer.rootfs.devices import AddDevice, OpenTerminal
 from nanocontainer.rootfs.mounts import MaskPaths, MountBind, ProtectPaths
 from nanocontainer.rootfs.overlay import MountOverlay, PivotRoot
 from nanocontainer.runtime.cgroup import MakeCgroup
 from nanocontainer.runtime.cgroup1 import JoinCgroup1, MakeCgroup1
 from nanocontainer.runtime.confine import BoundCapabilities, SetCapabilities
 from nanocontainer.runtime.identity import LookUpUser, SetIds, resolve_user
+from nanocontainer.runtime.joining import OpenContainerTerminal
 from nanocontainer.runtime.namespaces import Clone, OpenProcess, SetSysctls
 from nanocontainer.runtime.process import ConnectStreams, DieWithKeeper, Exec, OwnStreams
 
@@ -279,6 +280,21 @@ def test_a_device_at_a_place_that_is_taken(rdev: int) -> None:
     else:
         with pytest.raises(Conflict, match="/dev/null"):
             step.do(made)
+
+
+PTMX = stat_result(stat.S_IFCHR, os.makedev(5, 2))
+
+
+@pytest.mark.parametrize(
+    ("step", "slots"), [(OpenTerminal(24, 80), {"devpts": 5}), (OpenContainerTerminal(24, 80), {"rootfs": 5})]
+)
+def test_a_terminal_and_its_other_end_by_fd(step: Step, slots: dict[str, int]) -> None:
+    made = world({"ioctl": [0, 200, 0], "stat": PTMX}, **slots)
+    step.do(made)
+    assert (made["master"], made["terminal"]) == (100, 200)
+    assert [call.split(",")[1].strip() for call in calls(made) if call.startswith("ioctl(100")] == [
+        str(abi.TIOCSPTLCK), str(abi.TIOCGPTPEER), str(abi.TIOCSWINSZ),
+    ]  # fmt: skip
 
 
 # --- cgroups

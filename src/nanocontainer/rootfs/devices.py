@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 
 from ..errors import Conflict, NotFound
 from ..kernel import abi, safepath
@@ -218,9 +217,12 @@ class OpenTerminal(Step):
         return ("master", "terminal")
 
     def do(self, world: World) -> None:
-        master = world.kernel.open("ptmx", os.O_RDWR | os.O_NOCTTY, 0, world["devpts"])
-        world["master"], world["terminal"] = open_peer(world, master)
-        set_size(world, master, self.rows, self.columns)
+        from ..kernel.terminal import open_peer, set_size
+
+        kernel = world.kernel
+        master = kernel.open("ptmx", os.O_RDWR | os.O_NOCTTY, 0, world["devpts"])
+        world["master"], world["terminal"] = master, open_peer(kernel, master)
+        set_size(kernel, master, self.rows, self.columns)
 
     def explain(self) -> str:
         return (
@@ -231,22 +233,6 @@ class OpenTerminal(Step):
 
     def shell(self) -> str:
         return "# script -q -c ... /dev/null gives the command a terminal"
-
-
-def open_peer(world: World, master: int) -> tuple[int, int]:
-    """(master, its other end), from an open ptmx: unlockpt(3), ioctl_tty(2)."""
-    kernel = world.kernel
-    kernel.ioctl(master, abi.TIOCSPTLCK, bytes(4))
-    peer = kernel.ioctl(master, abi.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    assert isinstance(peer, int)
-    return master, peer
-
-
-def set_size(world: World, terminal: int, rows: int, columns: int) -> None:
-    """The size that programs are told from their first look on (ioctl_tty(2), TIOCSWINSZ); 0 is not known."""
-    if rows and columns:
-        size = b"".join(number.to_bytes(2, sys.byteorder) for number in (rows, columns, 0, 0))
-        world.kernel.ioctl(terminal, abi.TIOCSWINSZ, size)
 
 
 class MountConsole(Step):

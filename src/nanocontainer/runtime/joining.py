@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 
 from ..errors import NanoError, NotRunning
 from ..kernel import abi, safepath
@@ -64,18 +63,16 @@ class OpenContainerTerminal(Step):
         return ("master", "terminal")
 
     def do(self, world: World) -> None:
+        from ..kernel.terminal import open_peer, set_size
+
         kernel = world.kernel
         master = safepath.open_in(kernel, world["rootfs"], "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
         found = kernel.stat(master)
         if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(5, 2):
             kernel.close(master)
             raise NanoError("cannot open a terminal in the container", "its /dev/pts/ptmx is no terminal multiplexer")
-        kernel.ioctl(master, abi.TIOCSPTLCK, bytes(4))
-        world["master"] = master
-        world["terminal"] = kernel.ioctl(master, abi.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        if self.rows and self.columns:
-            size = b"".join(number.to_bytes(2, sys.byteorder) for number in (self.rows, self.columns, 0, 0))
-            kernel.ioctl(master, abi.TIOCSWINSZ, size)
+        world["master"], world["terminal"] = master, open_peer(kernel, master)
+        set_size(kernel, master, self.rows, self.columns)
 
     def explain(self) -> str:
         return (
