@@ -21,12 +21,13 @@ import nanocontainer
 from nanocontainer.errors import Conflict, InvalidInput, NanoError, NotFound, NotRunning
 from nanocontainer.kernel import abi
 from nanocontainer.kernel.bpf import DEFAULT_RULES
+from nanocontainer.network.bridge import EnsureBridge
 from nanocontainer.plan.recording import recording_world
 from nanocontainer.plan.step import Step, World
 from nanocontainer.rootfs.devices import AddDevice, OpenTerminal
 from nanocontainer.rootfs.mounts import MaskPaths, MountBind, ProtectPaths
 from nanocontainer.rootfs.overlay import MountOverlay, PivotRoot
-from nanocontainer.runtime.cgroup import MakeCgroup
+from nanocontainer.runtime.cgroup import EnableControllers, MakeCgroup
 from nanocontainer.runtime.cgroup1 import JoinCgroup1, MakeCgroup1
 from nanocontainer.runtime.confine import BoundCapabilities, SetCapabilities
 from nanocontainer.runtime.identity import LookUpUser, SetIds, resolve_user
@@ -298,6 +299,13 @@ def test_a_terminal_and_its_other_end_by_fd(step: Step, slots: dict[str, int]) -
 
 
 # --- cgroups
+
+
+def test_what_stays_is_said() -> None:
+    for kind in (EnableControllers, EnsureBridge):
+        assert "It stays" in (kind.__doc__ or "")
+        assert "stays" in example(kind).explain()
+
 
 
 def test_make_cgroup_and_undo_it() -> None:

@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 
 
 class EnsureBridge(Step):
-    """The network's bridge with its address, forwarding and the firewall's base rules, unless they are there."""
+    """The network's bridge with its address, forwarding and the firewall's base rules, unless they are there.
+
+    net.ipv4.ip_forward is a setting of the whole host. It stays on when all else is undone: who else relies on it by
+    then cannot be known.
+    """
 
     side: ClassVar[Side] = "host"
     residue: ClassVar[Residue] = "kernel"

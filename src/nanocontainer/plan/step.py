@@ -4,7 +4,8 @@ Rules
  1. A step is frozen data. It never branches on the host and never "tries another way": the planner has decided.
  2. A step acts through `world` alone: its kernel and its slots.
  3. `residue` says who cleans up. "init": the kernel does when init dies. "kernel": a named kernel object outlives init.
-    "disk": a file does. The last two have `undo`, and are journalled before they act.
+    "disk": a file does. The last two have `undo`, and are journalled before they act. What others may rely on by then
+    (a setting of the whole host) is no residue: it stays, and the step says so.
  4. `undo` may run twice, and for what never happened. It never runs inside a namespace.
  5. Values born at run time (open files, pids) travel in slots: one writer each, earlier than its readers.
 """

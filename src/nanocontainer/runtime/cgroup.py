@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 class EnableControllers(Step):
-    """Hand controllers down from the root of the tree: a cgroup can limit only what its parent hands out."""
+    """Hand controllers down from the root of the tree: a cgroup can limit only what its parent hands out.
+
+    It stays so, and has no undo: by then other cgroups may rely on it, and alone it limits nothing.
+    """
 
     side: ClassVar[Side] = "host"
 
@@ -37,7 +40,10 @@ class EnableControllers(Step):
 
     def explain(self) -> str:
         names = ", ".join(self.controllers)
-        return f"Hand the controllers {names} down from the root of the tree: cgroup.subtree_control (cgroups(7))."
+        return (
+            f"Hand the controllers {names} down from the root of the tree: cgroup.subtree_control (cgroups(7)). It stays "
+            "so: others may rely on it by then."
+        )
 
     def shell(self) -> str:
         return f'echo "{enabling(self.controllers).decode()}" > "{self.root}/cgroup.subtree_control"'
