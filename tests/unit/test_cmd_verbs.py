@@ -18,6 +18,8 @@ from nanocontainer.cmd.main import _load
 from nanocontainer.container.spec import Container, Port, Spec, State
 from nanocontainer.errors import CommandNotExecutable, CommandNotFound, Conflict, NanoError, NotFound, NotRunning
 from nanocontainer.paths import Paths
+from nanocontainer.plan.plan import Plan
+from nanocontainer.runtime.process import Exec
 
 from .cmd_fakes import IMAGE, OLD, WEB, Cli, no_terminal
 
@@ -223,6 +225,57 @@ def test_run_pulls_what_is_missing(cli: Cli) -> None:
         cli.engine.asked.clear()
         assert cli("run", "-d", *words)[0] == 125
         assert [what[0] for what in cli.engine.asked] == asked
+
+
+@pytest.mark.parametrize(
+    ("words", "asked", "code"),
+    [
+        (["--platform", "linux/arm64"], ["launch"], 0),
+        (["--platform", "arm64", "--pull", "never"], ["launch"], 0),
+        (["--platform", "linux/amd64"], ["pull", "launch"], 0),
+        (["--platform", "linux/arm64", "--pull", "always"], ["pull", "launch"], 0),
+        (["--platform", "linux/amd64", "--pull", "never"], [], 125),
+        (["--platform", "a/b/c/d"], [], 125),
+    ],
+)
+def test_platform_of_an_image_that_is_here(cli: Cli, words: list[str], asked: list[str], code: int) -> None:
+    cli.engine.stored[0] = cli.engine.stored[0].replace(os="linux", architecture="arm64", variant="v8")
+    assert cli("run", "-d", *words, "nginx")[0] == code
+    assert [what[0] for what in cli.engine.asked] == asked
+    cli.engine.asked.clear()
+    assert cli("create", *words, "nginx")[0] == code
+    assert [what[0] for what in cli.engine.asked] == [word.replace("launch", "create") for word in asked]
+
+
+def test_tiny_has_one_platform(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = cli.engine.stored[0].replace(os="linux", architecture="s390x", names=("docker.io/library/tiny:latest",))
+    monkeypatch.setattr(cli.engine, "image", lambda name: tiny)
+    cli.engine.stored[0] = tiny
+    for words in (["run"], ["create"], ["run", "--pull", "always"], ["pull"]):
+        code, _, err = cli(*words, "--platform", "linux/amd64", "tiny")
+        assert code in (1, 125) and "no image for linux/amd64 in tiny: it is made of this host's own" in err
+    assert not [what for what in cli.engine.asked if what[0] in ("launch", "create")]
+
+
+@pytest.mark.parametrize(
+    ("words", "tty"),
+    [(["nginx", "sh"], True), (["nginx"], True), (["-t=false", "nginx", "sh"], False), (["-d", "nginx", "sh"], False),
+     (["nginx", "ls"], False), (["--entrypoint", "ls", "nginx", "sh"], False), (["-it", "nginx", "ls"], True)],
+)  # fmt: skip
+def test_explain_explains_the_start_that_run_makes(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, words: list[str], tty: bool
+) -> None:
+    specs: list[Spec] = []
+
+    def explain(spec: Spec) -> Plan:
+        specs.append(spec)
+        return Plan((Exec(spec.command or ("sh",), ()),))
+
+    monkeypatch.setattr(os, "isatty", lambda fd: True)
+    monkeypatch.setattr("nanocontainer.cmd.terminal.terminal_size", lambda: (33, 99))
+    monkeypatch.setattr(cli.engine, "explain", explain, raising=False)
+    assert cli("run", "--explain", *words)[0] == 0
+    assert (specs[-1].tty, specs[-1].console_size) == ((True, (33, 99)) if tty else (False, (0, 0)))
 
 
 def test_signals_during_a_start_are_kept(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

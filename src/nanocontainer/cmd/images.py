@@ -41,12 +41,16 @@ def pull(app: App, given: Given) -> int:
     """`pull`: progress on stderr, the full name of what was pulled on stdout."""
     name = given.args[0]
     if given["quiet"]:
-        app.engine.pull(name, platform=given["platform"])
+        image = app.engine.pull(name, platform=given["platform"])
     else:
         with Progress() as progress:
             if "@" not in name and ":" not in name.rpartition("/")[2]:
                 progress.line("Using default tag: latest")
-            app.engine.pull(name, platform=given["platform"], on_progress=progress.show)
+            image = app.engine.pull(name, platform=given["platform"], on_progress=progress.show)
+    if given["platform"]:
+        from .platform import check_pulled
+
+        check_pulled(image, given["platform"], name)
     out(f"{full_name(name, familiar=False)}\n")
     return 0
 

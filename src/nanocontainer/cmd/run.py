@@ -25,11 +25,10 @@ def run(app: App, given: Given) -> int:
     spec = specification(given)
     streams = _streams(given)
     if given["explain"] not in ("", "false"):
-        return _explain(app, given["explain"], spec)
+        return _explain(app, given, spec)
     _check_pull(given)
     _check_cidfile(given["cidfile"])
-    if given["pull"] == "always":
-        _fetch(app, given)
+    _make_ready(app, given)
     begin = _detached if given["detach"] else _attached
     try:
         return begin(app, given, spec, streams)
@@ -51,15 +50,12 @@ def _detached(app: App, given: Given, spec: Spec, streams: set[str]) -> int:
 
 
 def _attached(app: App, given: Given, spec: Spec, streams: set[str]) -> int:
-    from .terminal import DETACH_KEYS, Held, attach, check_tty, parse_keys, terminal_size
+    from .terminal import DETACH_KEYS, Held, attach, check_tty, parse_keys
 
     keys = parse_keys(given["detach-keys"]) or DETACH_KEYS
-    if implied(given, spec.entrypoint or spec.command or _default_command(app, spec)):
-        spec = spec.replace(tty=True, open_stdin=True)
+    spec = _on_terminal(given, spec, spec.entrypoint or spec.command or _default_command(app, spec))
     stdin = spec.open_stdin and "stdin" in streams
     check_tty(stdin, spec.tty)
-    if spec.tty:
-        spec = spec.replace(console_size=terminal_size())
     with Held() as early:
         id, session = app.engine.launch(spec, attach=True, pull="never")
         assert session is not None
@@ -84,13 +80,26 @@ def _attached(app: App, given: Given, spec: Spec, streams: set[str]) -> int:
     return code or 0
 
 
+def _on_terminal(given: Given, spec: Spec, command: Sequence[str]) -> Spec:
+    """The specification as it is at the caller's terminal: -it where a shell implies it, and the terminal's size."""
+    if implied(given, command):
+        spec = spec.replace(tty=True, open_stdin=True)
+    if not spec.tty:
+        return spec
+    from .terminal import terminal_size
+
+    return spec.replace(console_size=terminal_size())
+
+
 def create(app: App, given: Given) -> int:
     """`create`: prints the id of a container that is made and not started."""
     spec = specification(given)
     _streams(given)
     _check_cidfile(given["cidfile"])
     _check_pull(given)
-    id = app.engine.create(spec, pull=given["pull"], platform=given["platform"], on_progress=_progress(given))
+    _make_ready(app, given)
+    pull = "never" if given["pull"] == "never" else "missing"
+    id = app.engine.create(spec, pull=pull, platform=given["platform"], on_progress=_progress(given))
     _write_cidfile(given["cidfile"], id)
     out(f"{id}\n")
     return 0
@@ -119,6 +128,22 @@ def _check_pull(given: Given) -> None:
         raise InvalidInput("invalid --pull", f"{given['pull']!r} is not always, missing or never")
 
 
+def _make_ready(app: App, given: Given) -> None:
+    """Pull what is to be pulled although an image of this name is here: --pull always, or one of another --platform."""
+    name = given.args[0]
+    if given["platform"] and given["pull"] != "always" and _is_here(app, name):
+        from .platform import check, is_tiny
+
+        try:
+            check(app.engine.image(name), given["platform"], name)
+        except NotFound:
+            if given["pull"] == "never" or is_tiny(name):
+                raise
+            _fetch(app, given)
+    elif given["pull"] == "always":
+        _fetch(app, given)
+
+
 def _is_here(app: App, image: str) -> bool:
     try:
         app.engine.image(image)
@@ -129,7 +154,12 @@ def _is_here(app: App, image: str) -> bool:
 
 def _fetch(app: App, given: Given) -> None:
     """Pull the image. Done here and not by the engine's launch, so that ctrl-c ends a pull but never half a start."""
-    app.engine.pull(given.args[0], platform=given["platform"], on_progress=_progress(given))
+    name, platform = given.args[0], given["platform"]
+    image = app.engine.pull(name, platform=platform, on_progress=_progress(given))
+    if platform:
+        from .platform import check_pulled
+
+        check_pulled(image, platform, name)
 
 
 def _progress(given: Given) -> Callable[[Any], None] | None:
@@ -148,11 +178,17 @@ def _progress(given: Given) -> Callable[[Any], None] | None:
     return None if given["quiet"] else show
 
 
-def _explain(app: App, form: str, spec: Spec) -> int:
+def _explain(app: App, given: Given, spec: Spec) -> int:
     """`run --explain`: the plan in words, or as the shell script that does the same."""
+    form = given["explain"]
     if form not in ("text", "true", "shell"):
         raise InvalidInput("invalid --explain", f"{form!r} is not text or shell")
     plan = app.engine.explain(spec)
+    if not given["detach"]:
+        command = spec.entrypoint or spec.command or plan.steps[plan.find("Exec")].args  # type: ignore[attr-defined]
+        asked, spec = spec, _on_terminal(given, spec, command)
+        if spec != asked:
+            plan = app.engine.explain(spec)
     if form == "shell":
         out("".join(f"{step.shell()}\n" for step in plan))
     else:
