@@ -88,9 +88,3 @@ def test_names_this_kernel_lacks() -> None:
         granted("CHECKPOINT_RESTORE", last=39)
 
 
-def test_outside_is_what_to_drop() -> None:
-    mask = caps.granted((), (), False, LAST)
-    dropped = caps.outside(mask, LAST)
-    assert len(dropped) == 41 - 14
-    assert mask | sum(1 << number for number in dropped) == caps.everything(LAST)
-    assert caps.outside(0, 0) == (0,)

@@ -63,6 +63,7 @@ def test_nothing_given_is_the_default() -> None:
          ("no-new-privileges=true", "seccomp=unconfined")),
         (["--device", "/dev/fuse", "--device=/dev/sda:/dev/xvda:r"], "devices",
          (Device("/dev/fuse", "/dev/fuse"), Device("/dev/sda", "/dev/xvda", "r"))),
+        (["--device-cgroup-rule", "c 1:11 r", "--device-cgroup-rule=a"], "device_rules", ("c 1:11 r", "a")),
         (["--log-opt", "max-size=1m"], "log_options", {"max-size": "1m"}),
         (["-m", "64m", "--cpus", "1.5", "--pids-limit", "-1"], "limits", Limits(memory=64 << 20, cpus=1.5, pids=-1)),
         (["-m", "1g", "--memory-swap", "-1"], "limits", Limits(memory=1 << 30, memory_swap=-1)),
@@ -142,7 +143,7 @@ def test_not_supported_yet(words: list[str]) -> None:
     "flag",
     [
         "--health-cmd", "--gpus", "--link", "--volumes-from", "--cgroup-parent", "--runtime", "--storage-opt", "--ip6",
-        "--network-alias", "--memory-swappiness", "--oom-kill-disable", "--annotation", "--device-cgroup-rule",
+        "--network-alias", "--memory-swappiness", "--oom-kill-disable", "--annotation",
     ],
 )  # fmt: skip
 def test_flags_that_docker_has_are_known(flag: str) -> None:

@@ -359,7 +359,6 @@ def test_dockers_own_files(tmp_path: Path) -> None:
     lines = list(read_logs(str(tmp_path), on_broken=broken))
     assert [line.text for line in lines] == ["<b>\n", "two\n", "three", "four", "\ufffd\n"]
     assert [line.stream for line in lines] == ["stdout", "stderr", "stdout", "stdout", "stdout"]
-    assert [line.partial for line in lines] == [False, False, True, True, False]
     assert [line.time for line in lines[:3]] == [
         "2006-01-02T15:04:05.100000000Z",
         "2006-01-02T15:04:05.123456789Z",

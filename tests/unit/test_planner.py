@@ -16,6 +16,7 @@ from nanocontainer.container import confinement, joining, planner
 from nanocontainer.container.spec import Device, Limits, Mount, Port, Rate, Spec, Ulimit
 from nanocontainer.errors import InvalidInput, Unsupported
 from nanocontainer.image.model import Image, ImageConfig
+from nanocontainer.kernel.bpf import DeviceRule
 from nanocontainer.kernel.facts import Facts
 from nanocontainer.network import allot
 from nanocontainer.paths import Paths
@@ -256,6 +257,7 @@ def test_image_defaults() -> None:
         {"mounts": (Mount("bind", "/dev/", "/x"),)},
         {"mounts": (Mount("bind", "/proc", "/proc"),)},
         {"mounts": (Mount("bind", "/proc/self/attr", "/x"),)},
+        {"device_rules": ("c 1:3",)},
         {"hostname": "h" * 65},
         {"hostname": "é" * 33},
         {"hostname": "a\nb"},
@@ -294,6 +296,11 @@ def test_image_defaults() -> None:
 def test_bad_wishes(wish: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         resolved(**wish)
+
+
+def test_rules_for_devices() -> None:
+    (step,) = [step for step in plan(device_rules=("c 1:11 r",)) if type(step).__name__ == "AllowDevices"]
+    assert step.rules[-1] == DeviceRule("c", 1, 11, "r")  # type: ignore[attr-defined]
 
 
 def test_what_is_odd_and_can_be() -> None:

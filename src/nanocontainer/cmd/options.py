@@ -296,6 +296,7 @@ FIELDS: dict[str, tuple[str, Reader | None]] = {
     "cgroupns": ("cgroupns", _namespace("private", "host")),
     "detach": ("detached", None),
     "device": ("devices", _devices),
+    "device-cgroup-rule": ("device_rules", _tuple),
     "dns": ("dns", _addresses),
     "dns-option": ("dns_options", _tuple),
     "dns-search": ("dns_search", _tuple),

@@ -136,6 +136,7 @@ def _host_config(spec: Spec) -> dict[str, Any]:
             {"PathOnHost": device.source, "PathInContainer": device.target, "CgroupPermissions": device.access}
             for device in spec.devices
         ],
+        "DeviceCgroupRules": list(spec.device_rules) or None,
         "MemoryReservation": limits.memory_reservation,
         "MemorySwap": limits.memory_swap,
         "PidsLimit": limits.pids or None,

@@ -24,17 +24,13 @@ _SHORTEST, _LONGEST = 0.01, 0.1  # seconds between two looks at a file that is f
 
 
 class LogLine:
-    """A line of the log. time: as it stands there; stream: stdout or stderr; text: with its line end, if it has one."""
+    """A line of the log. time: as it stands there; stream: stdout or stderr; text: with its line end; without,
+    the line goes on in the next one of the same stream, or the stream ended here."""
 
     __slots__ = ("stream", "text", "time")
 
     def __init__(self, time: str, stream: str, text: str) -> None:
         self.time, self.stream, self.text = time, stream, text
-
-    @property
-    def partial(self) -> bool:
-        """The line goes on in the next one of the same stream, or the stream ended here."""
-        return not self.text.endswith("\n")
 
     @property
     def data(self) -> bytes:

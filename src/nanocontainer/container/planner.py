@@ -7,7 +7,7 @@ returns values. So a plan can be shown without root, for a machine that is somew
 from __future__ import annotations
 
 from ..errors import InvalidInput
-from ..kernel.bpf import DEFAULT_RULES
+from ..kernel.bpf import DEFAULT_RULES, parse_rule
 from ..kernel.caps import granted
 from ..network import plan as network_plan
 from ..plan.plan import Plan
@@ -203,6 +203,8 @@ def check(spec: Spec) -> None:
             raise InvalidInput(
                 f"invalid device target {device.target!r}", "it must be an absolute path of a file", "such as /dev/fuse"
             )
+    for rule in spec.device_rules:
+        parse_rule(rule)
     for name in spec.sysctls:
         _check_sysctl(name, spec)
     if spec.network.startswith("container:") and (spec.ports or spec.publish_all):
@@ -242,7 +244,8 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
 
     host, groups1 = limits.steps(spec.limits, facts, parent, spec.id)
     if not spec.privileged:
-        host.append(AllowDevices((*DEFAULT_RULES, *(device.rule() for device in inputs.devices))))
+        rules = (*(device.rule() for device in inputs.devices), *map(parse_rule, spec.device_rules))
+        host.append(AllowDevices((*DEFAULT_RULES, *rules)))
     net_host, net_inside = network_plan.steps(allotment, spec.id)
     host += net_host
     host += overlay_steps(inputs.layers, directory, append=facts.since(6, 5), volatile=spec.auto_remove)

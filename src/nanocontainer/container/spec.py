@@ -124,6 +124,7 @@ class Spec(Record):
     cap_drop: tuple[str, ...] = ()
     security: tuple[str, ...] = ()
     devices: tuple[Device, ...] = ()
+    device_rules: tuple[str, ...] = ()  # --device-cgroup-rule, as given: "c 1:3 rwm"
     ulimits: tuple[Ulimit, ...] = ()
     sysctls: dict[str, str] = {}
     limits: Limits = Limits()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     _Test = tuple[int, int, int, str | int]  # op, register, constant; a label, or how many instructions to jump over
 
 # linux/bpf.h
-BPF_PROG_LOAD, BPF_PROG_ATTACH, BPF_PROG_DETACH = 5, 8, 9
+BPF_PROG_LOAD, BPF_PROG_ATTACH = 5, 8
 BPF_PROG_TYPE_CGROUP_DEVICE, BPF_CGROUP_DEVICE = 15, 6
 BPF_F_ALLOW_MULTI = 2
 _TYPES = {"b": 1, "c": 2}  # BPF_DEVCG_DEV_*
@@ -55,17 +55,6 @@ class DeviceRule(Record):
     access: str = "rwm"
     allow: bool = True
 
-    def lines(self) -> tuple[str, ...]:
-        """As cgroup v1 wants it in devices.allow or devices.deny, one write each.
-
-        v1 takes a for "all devices, all access" and does not look further, so a rule that says less is two lines.
-        """
-        major, minor = ("*" if number < 0 else number for number in (self.major, self.minor))
-        if self.kind != "a":
-            return (f"{self.kind} {major}:{minor} {self.access}",)
-        if self.major < 0 and self.minor < 0 and set(self.access) == set(_ACCESS):
-            return ("a *:* rwm",)
-        return self.replace(kind="b").lines() + self.replace(kind="c").lines()
 
 
 # What docker lets every container do: make any node (using it is another matter), and use null, zero, full, random,
@@ -210,11 +199,6 @@ def _load(kernel: Kernel, code: bytes, log: ctypes.Array[ctypes.c_char] | None) 
 def attach(kernel: Kernel, cgroup_fd: int, prog_fd: int) -> None:
     """From now on the program judges all processes in the cgroup and below. The program's file may be closed."""
     kernel.bpf(BPF_PROG_ATTACH, _target(cgroup_fd, prog_fd, BPF_F_ALLOW_MULTI))
-
-
-def detach(kernel: Kernel, cgroup_fd: int, prog_fd: int) -> None:
-    """Take one program off again. To change rules: attach the new program, then detach the old one."""
-    kernel.bpf(BPF_PROG_DETACH, _target(cgroup_fd, prog_fd, 0))
 
 
 def _target(cgroup_fd: int, prog_fd: int, flags: int) -> bytes:

@@ -45,11 +45,6 @@ def everything(last: int) -> int:
     return (1 << last + 1) - 1
 
 
-def outside(mask: int, last: int) -> tuple[int, ...]:
-    """The numbers of the capabilities that are not in mask: what has to be dropped from the bounding set."""
-    return tuple(number for number in range(last + 1) if not mask >> number & 1)
-
-
 def granted(add: Iterable[str], drop: Iterable[str], privileged: bool, last: int, available: int = -1) -> int:
     """The mask of a container, as docker decides it.
 

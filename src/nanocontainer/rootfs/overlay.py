@@ -79,30 +79,6 @@ class MountOverlay(Step):
         return f'mount -t overlay nanocontainer -o "{options}" "$rootfs"'
 
 
-class OpenRootfs(Step):
-    """A directory of the host as the root file system, as it is: what is written inside is written there."""
-
-    side: ClassVar[Side] = "host"
-
-    path: str
-
-    def writes(self) -> tuple[str, ...]:
-        return ("rootfs",)
-
-    def do(self, world: World) -> None:
-        world["rootfs"] = world.kernel.open_tree(
-            abi.AT_FDCWD, self.path, abi.OPEN_TREE_CLONE | abi.AT_RECURSIVE
-        )
-
-    def explain(self) -> str:
-        return (
-            f"Take the directory {self.path} as root file system: open_tree(2) clones it into a mount without a place."
-        )
-
-    def shell(self) -> str:
-        return f'mount --rbind "{self.path}" "$rootfs"'
-
-
 class PrivatizeMounts(Step):
     """What is mounted inside shall not appear on the host: the copied mount table is cut off from the host's."""
 

@@ -41,8 +41,8 @@ class EnableControllers(Step):
     def explain(self) -> str:
         names = ", ".join(self.controllers)
         return (
-            f"Hand the controllers {names} down from the root of the tree: cgroup.subtree_control (cgroups(7)). It stays "
-            "so: others may rely on it by then."
+            f"Hand the controllers {names} down from the root of the tree: cgroup.subtree_control (cgroups(7)). "
+            "It stays so: others may rely on it by then."
         )
 
     def shell(self) -> str:
