@@ -23,6 +23,7 @@ from nanocontainer.paths import Paths
 from nanocontainer.plan.explain import as_text
 from nanocontainer.plan.plan import Plan
 from nanocontainer.rootfs.devices import AddDevice
+from nanocontainer.runtime.namespaces import SetHostname, SetSysctls
 
 HERE = Path(__file__).parent / "snapshots"
 PATHS = Paths("/state", "/run/nano")
@@ -142,6 +143,16 @@ def test_the_plan_is_as_it_was(name: str) -> None:
 
 def names(made: Plan) -> list[str]:
     return [type(step).__name__ for step in made]
+
+
+def test_the_host_name_with_the_network_of_the_host() -> None:
+    """It is the host's, as a new UTS namespace has it, unless another is asked for."""
+    assert plan(network="host").find("SetHostname") == -1
+    assert "uts" in plan(network="host").steps[plan(network="host").find("Clone")].namespaces  # type: ignore[attr-defined]
+    assert SetHostname("box", "d") in plan(network="host", hostname="box", domainname="d").steps
+    assert SetSysctls({"kernel.domainname": "d"}) in plan(network="host", domainname="d").steps
+    assert plan(network="host", uts_mode="host").find("SetHostname") == -1
+    assert SetHostname(ID[:12]) in plan(network="none").steps
 
 
 def test_no_snapshot_is_of_a_plan_that_is_not_tested() -> None:

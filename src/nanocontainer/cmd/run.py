@@ -132,7 +132,8 @@ def _make_ready(app: App, given: Given) -> None:
     """Pull what is to be pulled although an image of this name is here: --pull always, or one of another --platform."""
     name = given.args[0]
     if given["platform"] and given["pull"] != "always" and _is_here(app, name):
-        from .platform import check, is_tiny
+        from ..image.tiny import is_tiny
+        from .platform import check
 
         try:
             check(app.engine.image(name), given["platform"], name)

@@ -127,7 +127,8 @@ def resolve(spec: Spec, image: Image, *, id: str, name: str, created: str) -> Sp
         raise InvalidInput(
             f"no command for {spec.image}", "neither the command line nor the image names one", "add one: IMAGE COMMAND"
         )
-    hostname = spec.hostname or ("" if spec.uts_mode == "host" else id[:12])
+    # Empty is the host's own, which a new UTS namespace begins with: docker's choice for --network host too.
+    hostname = spec.hostname or ("" if "host" in (spec.uts_mode, spec.network) else id[:12])
     env = _environment(spec, config.env, hostname)
     mounts = {mount.target.rstrip("/") or "/" for mount in spec.mounts}
     anonymous = tuple(Mount("volume", path) for path in config.volumes if (path.rstrip("/") or "/") not in mounts)
@@ -293,9 +294,11 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
     inside += _mounts(spec, inputs, directory)
     if spec.tty:
         inside.append(MountConsole())
-    if spec.uts_mode != "host":
-        inside.append(SetHostname(spec.hostname, spec.domainname))
     sysctls = {**(DEFAULT_SYSCTLS if own_net else {}), **spec.sysctls}
+    if spec.uts_mode != "host" and spec.hostname:
+        inside.append(SetHostname(spec.hostname, spec.domainname))
+    elif spec.uts_mode != "host" and spec.domainname:
+        sysctls = {"kernel.domainname": spec.domainname, **sysctls}
     if sysctls:
         inside.append(SetSysctls(sysctls))
     if not spec.privileged and words.get("systempaths") != "unconfined":
