@@ -33,7 +33,7 @@ class FakeEngine:
         )  # fmt: skip
         self.known = [
             Container(web, State(
-                "running", pid=4711, started="2024-05-01T12:00:01.000000000Z", ip="10.88.0.2/16",
+                "running", pid=4711, started="2024-05-01T12:00:01.000000000Z", ip="10.88.0.2",
                 mac="02:42:0a:58:00:02",
                 ports=(Port(80, 8080), Port(443, 8443, "127.0.0.1")),
             )),

@@ -17,6 +17,7 @@ from nanocontainer.cmd.help import closest
 from nanocontainer.cmd.main import _load
 from nanocontainer.container.spec import Container, Port, Spec, State
 from nanocontainer.errors import CommandNotExecutable, CommandNotFound, Conflict, NanoError, NotFound, NotRunning
+from nanocontainer.network.model import Network
 from nanocontainer.paths import Paths
 from nanocontainer.plan.plan import Plan
 from nanocontainer.runtime.process import Exec
@@ -478,6 +479,18 @@ def test_inspect(cli: Cli) -> None:
     assert cli("inspect", "--type", "image", "web")[0] == 1
     assert cli("image", "inspect", "web")[0] == 1 and cli("container", "inspect", "nginx")[0] == 1
     assert cli("inspect", "--type", "x", "web")[0] == 1
+
+
+def test_inspect_reads_the_network_of_an_address(cli: Cli, tmp_path: Path) -> None:
+    assert json.loads(cli("inspect", "web")[1])[0]["NetworkSettings"]["Gateway"] == ""  # no record: no guess
+    cli.engine.paths = Paths(str(tmp_path), "/run")
+    (tmp_path / "networks/bridge").mkdir(parents=True)
+    network = Network("bridge", "9" * 64, "nano0", "10.88.0.0/16", "10.88.0.1")
+    (tmp_path / "networks/bridge/network.json").write_text(json.dumps(network.as_dict()))
+    web, old = (found["NetworkSettings"] for found in json.loads(cli("inspect", "web", "old")[1]))
+    assert (web["Gateway"], web["IPPrefixLen"]) == ("10.88.0.1", 16)
+    assert web["Networks"]["bridge"]["Gateway"] == "10.88.0.1" and web["Networks"]["bridge"]["NetworkID"] == "9" * 64
+    assert (old["Gateway"], old["IPPrefixLen"]) == ("", 0)
 
 
 def test_inspect_format(cli: Cli) -> None:

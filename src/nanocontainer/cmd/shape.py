@@ -5,6 +5,8 @@ Programs read these names, so all that docker has and we know is here; what we d
 
 from __future__ import annotations
 
+import os
+
 from .template import FreeMap
 from .units import ZERO_TIME
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..container.spec import Container, Mount, Port, Spec
     from ..image.model import Image
+    from ..network.model import Network
     from ..paths import Paths
 
 
@@ -50,7 +53,7 @@ def container(found: Container, paths: Paths, sizes: tuple[int, int] | None = No
         "HostConfig": _host_config(spec),
         "Mounts": [_mount(mount, paths.volumes) for mount in spec.mounts],
         "Config": _config(spec),
-        "NetworkSettings": _network(found),
+        "NetworkSettings": _network(found, paths),
     }
 
 
@@ -60,7 +63,7 @@ def _config(spec: Spec) -> dict[str, Any]:
     if spec.args and spec.args[len(spec.args) - len(command) :] == spec.command:
         entrypoint = list(spec.args[: len(spec.args) - len(command)]) or None
     return {
-        "Hostname": spec.hostname,
+        "Hostname": spec.hostname or os.uname().nodename,
         "Domainname": spec.domainname,
         "User": spec.user,
         "AttachStdin": spec.open_stdin and not spec.detached,
@@ -180,20 +183,31 @@ def _bindings(ports: Iterable[Port], *, bound: bool = False) -> FreeMap:
     return FreeMap(table)
 
 
-def _network(found: Container) -> dict[str, Any]:
+def _network_of(found: Container, paths: Paths) -> Network | None:
+    """The network in which a running container has an address. Its file is read and none is made or guessed."""
+    if not found.state.ip:
+        return None
+    from ..network.model import NetworkStore
+
+    return next((network for network in NetworkStore(paths).all() if network.name == found.spec.network), None)
+
+
+def _network(found: Container, paths: Paths) -> dict[str, Any]:
     spec, state = found.spec, found.state
     ports: dict[str, Any] = dict.fromkeys(spec.exposed) if state.ip else {}
     ports.update(_bindings(state.ports, bound=True))
-    address, _, prefix = state.ip.partition("/")
+    network = _network_of(found, paths)
     endpoint = {
-        "IPAddress": address,
-        "IPPrefixLen": int(prefix or 0),
+        "NetworkID": network.id if network else "",
+        "Gateway": network.gateway if network else "",
+        "IPAddress": state.ip,
+        "IPPrefixLen": network.prefix if network else 0,
         "MacAddress": state.mac,
     }
     mode = spec.network.partition(":")[0]
     return {
         "Ports": FreeMap(ports),
-        **endpoint,
+        **{name: value for name, value in endpoint.items() if name != "NetworkID"},
         "Networks": FreeMap({} if mode == "container" else {spec.network: endpoint}),
     }
 
