@@ -142,3 +142,15 @@ def test_a_hostile_containers_null_device_is_refused(clean: Nano, box: str) -> N
     done = clean("exec", box, "true", check=False, timeout=10)
     assert done.code == 1
     assert "not the null device" in done.err
+
+
+def test_no_link_leads_to_what_the_engine_has_open(clean: Nano, box: str) -> None:
+    """CVE-2024-21626: neither as a working directory nor as a command, whatever number the file has."""
+    clean("exec", box, "sh", "-c", "mkdir /links; for n in $(seq 3 30); do ln -s /proc/self/fd/$n /links/$n; done")
+    for number in range(3, 31):
+        done = clean("exec", "-w", f"/links/{number}", box, "pwd", check=False)
+        assert done.code != 0, (number, done.out)
+        up = f"/links/{number}/" + "../" * 12 + "bin/true"
+        done = clean("exec", box, up, check=False)
+        assert done.code in (126, 127), number
+        assert "loader" not in done.err, (number, done.err)  # a program of the host, that lacks its libraries here
