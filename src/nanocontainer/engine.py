@@ -532,7 +532,7 @@ class Engine:
 
         try:
             host = facts(self.paths, self.life.boot)
-        except NanoError:
+        except (NanoError, OSError):
             host = probe(self.life.boot)
         containers = self.life.containers() if os.path.isdir(self.paths.containers) else []
         count = {status: sum(one.state.status == status for one in containers) for status in ("running", "paused")}
@@ -544,7 +544,7 @@ class Engine:
             "ContainersPaused": count["paused"],
             "ContainersStopped": len(containers) - sum(count.values()),
             "Images": len(self.images()) if os.path.isdir(self.paths.images) else 0,
-            "Driver": "overlay",
+            "Driver": "overlay2",
             "DockerRootDir": self.paths.state,
             "RunRoot": self.paths.run,
             "KernelVersion": host.release,

@@ -34,6 +34,7 @@ ALL = [
 def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     no_terminal()
     return Cli(capfd)
 
@@ -69,6 +70,10 @@ def test_help_shows_every_supported_flag(cli: Cli) -> None:
 def test_root_help(cli: Cli) -> None:
     code, out, _ = cli("--help")
     assert code == 0 and cli()[1] == cli("help")[1] == cli("-h")[1] == out
+    assert cli("help", "help")[:2] == (
+        0,
+        "Usage:  nanocontainer help [COMMAND]\n\nExplain a command, or list all of them.\n",
+    )
     for name in verbs.VERBS:
         assert f"\n  {name} " in out
     for section in verbs.SECTIONS:
@@ -181,6 +186,19 @@ def test_errors_say_what_why_and_hint(cli: Cli) -> None:
     cli.engine.failing = {"stop": NanoError("cannot stop web", "it is stuck", "pull harder")}
     code, out, err = cli("stop", "web")
     assert (code, out, err) == (1, "", "Error: cannot stop web: it is stuck\nHint: pull harder\n")
+
+
+def test_without_root(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.engine.failing = {"containers": PermissionError(13, "Permission denied", "/state/containers")}
+    code, _, err = cli("ps")
+    assert code == 1
+    assert err == "Error: cannot list containers: /state/containers: Permission denied\nHint: run as root (sudo)\n"
+    cli.engine.asked.clear()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for words in (["run", "-d"], ["run", "--pull", "always"], ["create"]):
+        code, _, err = cli(*words, "tiny")
+        assert code == 125 and "this needs root" in err
+    assert not cli.engine.asked
 
 
 def test_debug_shows_the_trace(capfd: pytest.CaptureFixture[str]) -> None:

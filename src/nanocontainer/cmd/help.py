@@ -21,6 +21,8 @@ def page(words: list[str]) -> str:
         return _root()
     if len(words) == 1 and words[0] in verbs.GROUPS:
         return _group(words[0])
+    if words == ["help"]:
+        return f"Usage:  {PROGRAM} help [COMMAND]\n\nExplain a command, or list all of them.\n"
     found = verbs.find(words)
     if found is None:
         raise unknown(words)

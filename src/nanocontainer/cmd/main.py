@@ -84,9 +84,9 @@ def main(words: list[str], app: App | None = None) -> int:
     except BrokenPipeError:
         return PIPE_CLOSED
     except OSError as error:  # not expected, but a user can still understand it: a full disk, a lost file
-        named = f" {error.filename}" if error.filename else ""
+        named = f"{error.filename}: " if error.filename else ""
         hint = "run as root (sudo)" if isinstance(error, PermissionError) else ""
-        failed = NanoError(f"{said[0] or PROGRAM} failed{named}", error.strerror or str(error), hint)
+        failed = NanoError(_cannot(said[0]), f"{named}{error.strerror or error}", hint)
         return _report(failed.with_traceback(error.__traceback__), said[0], app.debug)
     except Exception as error:
         hint = "" if app.debug else f"{PROGRAM} --debug {said[0]} shows the trace, which we need to mend it"
@@ -151,6 +151,13 @@ def _report(error: NanoError, said: str, debug: bool) -> int:
     if isinstance(error, CommandNotExecutable):
         return 126
     return 125 if verb in ("run", "create") else 1
+
+
+def _cannot(said: str) -> str:
+    """What was tried, in the words of the help: "cannot list containers"."""
+    found = verbs.find(said.split())
+    line = found[1][3] if found else ""
+    return f"cannot {line[0].lower()}{line[1:]}" if line else f"{said or PROGRAM} failed"
 
 
 def _no_verb(words: list[str]) -> int:

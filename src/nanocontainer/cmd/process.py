@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, NotPermitted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,12 @@ FLAGS: Table = (
     ("detach-keys", "", "string", "", 'Keys that detach the terminal (default "ctrl-p,ctrl-q")'),
 )
 SHELLS = frozenset(("sh", "bash", "ash", "dash", "zsh", "fish", "ksh"))
+
+
+def check_root(what: str) -> None:
+    """NotPermitted for everybody but root: said before an image is looked for, pulled or made."""
+    if os.geteuid() != 0:
+        raise NotPermitted(what, "this needs root", "try sudo")
 
 
 def implied(given: Given, command: Sequence[str]) -> bool:

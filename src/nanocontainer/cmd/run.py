@@ -9,7 +9,7 @@ from . import runflags
 from .flags import Command, Given
 from .options import specification
 from .output import out, width
-from .process import implied
+from .process import check_root, implied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def run(app: App, given: Given) -> int:
         return _explain(app, given, spec)
     _check_pull(given)
     _check_cidfile(given["cidfile"])
+    check_root("cannot run containers")
     _make_ready(app, given)
     begin = _detached if given["detach"] else _attached
     try:
@@ -97,6 +98,7 @@ def create(app: App, given: Given) -> int:
     _streams(given)
     _check_cidfile(given["cidfile"])
     _check_pull(given)
+    check_root("cannot create containers")
     _make_ready(app, given)
     pull = "never" if given["pull"] == "never" else "missing"
     id = app.engine.create(spec, pull=pull, platform=given["platform"], on_progress=_progress(given))

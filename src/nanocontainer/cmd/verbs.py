@@ -32,7 +32,7 @@ VERBS: dict[str, Verb] = {
     "rmi": ("images", "RMI", "Image", "Remove one or more images"),
     "tag": ("images", "TAG", "Image", "Give an image another name"),
     "load": ("images", "LOAD", "Image", "Load images from a tar archive or from stdin"),
-    "inspect": ("inspect", "INSPECT", "See-through", "All that is known of containers and images, as JSON"),
+    "inspect": ("inspect", "INSPECT", "See-through", "Show all that is known of containers and images, as JSON"),
     "version": ("system", "VERSION", "System", "Show the version"),
     "info": ("system", "INFO", "System", "Show what the engine and this machine can do"),
     "completion": ("complete", "COMPLETION", "System", "Print the completion script of a shell"),
@@ -50,8 +50,8 @@ LATER = frozenset(
     "network play pod port push rename save search secret stats swarm top unshare update volume".split()
 )
 
-_IMAGE_INSPECT: Verb = ("inspect", "IMAGE_INSPECT", "", "All that is known of images, as JSON")
-_CONTAINER_INSPECT: Verb = ("inspect", "CONTAINER_INSPECT", "", "All that is known of containers, as JSON")
+_IMAGE_INSPECT: Verb = ("inspect", "IMAGE_INSPECT", "", "Show all that is known of images, as JSON")
+_CONTAINER_INSPECT: Verb = ("inspect", "CONTAINER_INSPECT", "", "Show all that is known of containers, as JSON")
 
 GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
     "container": (
