@@ -120,7 +120,7 @@ class ContainerStore:
                     raise Conflict(
                         f"the container name {wanted!r} is already in use",
                         f"by container {owner[:12]}",
-                        "remove or rename that container, or choose another name",
+                        "remove that container, or choose another name",
                     )
                 self.release_name(wanted, owner)
             else:

@@ -174,8 +174,10 @@ def _repository(reference: str) -> str:
 
 
 def _used(what: str, users: Sequence[str], force: bool) -> Conflict:
-    why = f"container {', '.join(users[:3])}{' and others' if len(users) > 3 else ''} uses it"
-    return Conflict(what, why, "remove the container first" + ("" if force else ", or only untag with -f"))
+    several = len(users) > 1
+    named = f"container{'s' if several else ''} {', '.join(users[:3])}{' and others' if len(users) > 3 else ''}"
+    hint = f"remove the container{'s' if several else ''} first" + ("" if force else ", or only untag with -f")
+    return Conflict(what, f"{named} {'use' if several else 'uses'} it", hint)
 
 
 def _entries(path: str) -> list[str]:

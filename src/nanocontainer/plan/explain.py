@@ -17,7 +17,7 @@ def as_text(plan: Plan, width: int = 100) -> str:
             lines.append(f"        ┈┈ {word} ┈┈")
         previous = step.side
         margin = "" if step.side == "host" else "    "
-        mark = "" if step.residue == "init" else f" [{step.residue}: undone by recover]"
+        mark = "" if step.residue == "init" else f" [{step.residue}: undone at the end]"
         head = f"{number:3}  {step.side:6}  {margin}{type(step).__name__}{mark}"
         lines.append(head)
         lines += _wrapped(step.explain(), 13 + len(margin), width)
