@@ -182,7 +182,7 @@ def _progress(given: Given) -> Callable[[Any], None] | None:
 
 
 def _explain(app: App, given: Given, spec: Spec) -> int:
-    """`run --explain`: the plan in words, or as the shell script that does the same."""
+    """`run --explain`: the plan in words, or the shell lines of its steps."""
     form = given["explain"]
     if form not in ("text", "true", "shell"):
         raise InvalidInput("invalid --explain", f"{form!r} is not text or shell")

@@ -6,6 +6,5 @@
     wire.py      what the two halves say to each other
     journal.py   what must be undone is written down before it is done; recover() undoes it
     explain.py   the list in words
-    shell.py     the list as a shell script
     recording.py a kernel that takes notes instead of acting
 """

@@ -1,6 +1,6 @@
 """A kernel that takes notes instead of acting: steps run against it without root and without effect.
 
-Tests look at the notes; --explain shows them as the exact system calls with their arguments.
+Tests look at the notes: the exact calls with their arguments.
 """
 
 from __future__ import annotations

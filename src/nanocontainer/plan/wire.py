@@ -9,7 +9,7 @@
       waits, if host steps follow ◀──── "go"
       ...
       end of file ◀──────────────────── Exec succeeded: the pair is close-on-exec
-      failure ◀──────────────────────── {"index", "kind", "what", "why", "hint"}: a step failed, init is gone
+      failure ◀──────────────────────── {"kind", "what", "why", "hint"}: a step failed, init is gone
 
 A sync point is wherever two neighbours stand on different sides; nobody writes one down. A side that sees the other's
 end of file while it waits knows that the other is dead.
