@@ -63,7 +63,7 @@ def clone3_args(flags: int, pidfd_at: int, cgroup: int) -> bytes:
 
 
 class Kernel:
-    """All that a step may do to the world. A test or --explain puts a recording kernel in its place."""
+    """All that a step may do to the world. A test puts a recording kernel in its place."""
 
     # --- processes: clone3(2), pidfd_open(2), waitid(2), kill(2)
 

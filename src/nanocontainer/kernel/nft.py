@@ -1,6 +1,6 @@
 """Run nftables commands: one script, one transaction; all of it takes effect or nothing.
 
-The contract is nftables' text language (nft(8)), because a person can read it and the exported script can contain it.
+The contract is nftables' text language (nft(8)), because a person can read it and a step's shell line can contain it.
 Text becomes netlink messages in libnftables, which we call through ctypes (0.5 ms to load, 0.2-0.7 a script); where
 only the program is there, `nft -f -` does the same (5 ms).
 

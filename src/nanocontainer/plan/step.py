@@ -67,7 +67,7 @@ class Step(Record):
         raise NotImplementedError
 
     def shell(self) -> str:
-        """The line of the exported script. Slots are shell variables: $rootfs, $init."""
+        """The step as a line for a shell, for who knows those. Slots are shell variables: $rootfs, $init."""
         raise NotImplementedError
 
     def refused(self, world: World, errnos: bytes) -> NanoError:
