@@ -110,7 +110,8 @@ class _Work:
 
     def run(self) -> None:
         for diff_id, blob in self._todo:
-            self._report(_short(diff_id, blob), "Pulling fs layer")
+            if not os.path.isdir(f"{self._store.layers}/{diff_id[7:]}"):
+                self._report(_short(diff_id, blob), "Pulling fs layer")
         workers = [threading.Thread(target=self._worker, daemon=True) for _ in self._todo[:_AT_ONCE]]
         self._running = len(workers)
         for worker in workers:

@@ -11,6 +11,7 @@ only user of an HTTP library (urllib3). Retries are for what may pass by itself:
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 import urllib.parse
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _TRIES = 4
 _PAUSE = 0.3  # seconds before the second try, doubled each time
 _REDIRECTS = 5
+_OTHERWISE = "check network, DNS and proxy (HTTPS_PROXY); `load -i FILE` takes an archive; `tiny` needs no registry"
 _TINY = "the built-in image `tiny` needs no registry"
 
 
@@ -290,10 +292,11 @@ class Registry:
 
     def _unreachable(self, error: Exception, what: str = "") -> Unreachable:
         text = str(error)
-        hint = _TINY
+        hint = _OTHERWISE
         if "CERTIFICATE_VERIFY_FAILED" in text or isinstance(error, self._lib.exceptions.SSLError):
             hint = "if you trust it all the same, name it in NANOCONTAINER_INSECURE_REGISTRIES"
         why = text.rpartition("object at 0x")[2].partition(">: ")[2] or text  # without the library's object names
+        why = re.sub(r"\[Errno -?\d+\] ", "", why)
         return Unreachable(f"cannot reach {what or 'the registry ' + self._name}", why.strip("'\"() ,")[:300], hint)
 
 
