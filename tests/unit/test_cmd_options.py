@@ -264,6 +264,13 @@ def test_bad_mount(text: str) -> None:
         mountflags.mount(text)
 
 
+@pytest.mark.parametrize("text", ["/root", "/a:/b:ro:x", "/a:", "dst=/x,much"])
+def test_a_mount_of_no_form_shows_the_forms(text: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        mountflags.mount(text)
+    assert "HOST:CONTAINER[:ro]" in error.value.hint and "type=bind" in error.value.hint
+
+
 def test_tmpfs() -> None:
     assert mountflags.tmpfs("/run") == Mount("tmpfs", "/run")
     assert mountflags.tmpfs("/run:rw,size=64m,mode=755,noexec") == Mount(

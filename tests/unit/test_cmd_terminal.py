@@ -366,6 +366,7 @@ def test_detach(attached: Callable[..., Attached]) -> None:
     os.write(one.stdin, b"\x10\x11")
     assert one.wait() == DETACHED
     assert not is_raw(one.slave)
+    assert os.read(one.out, 100) == b"read escape sequence\r\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -79,6 +79,8 @@ def test_root_help(cli: Cli) -> None:
     for section in verbs.SECTIONS:
         assert f"{section} Commands:" in out
     assert "__complete" not in out
+    assert "run --explain" in out and "'log' is 'logs'" in out and "nanoc" in out
+    assert '--explain string[="text"]' in cli("run", "--help")[1]
 
 
 @pytest.mark.parametrize("group", verbs.GROUPS)
@@ -309,6 +311,9 @@ def test_signals_during_a_start_are_kept(cli: Cli, monkeypatch: pytest.MonkeyPat
 def test_create(cli: Cli) -> None:
     assert cli("create", "--name", "box", "debian") == (0, f"{WEB}\n", "")
     assert cli.engine.asked[0][:2] == ("create", Spec("debian", name="box"))
+    cli.engine.asked.clear()
+    assert cli("create", "--rm", "debian")[0] == 0
+    assert cli.engine.asked[0][1] == Spec("debian", auto_remove=True)
     assert cli("create", "-d", "debian")[0] == 125  # as docker: create has no --detach
 
 
@@ -615,6 +620,8 @@ def state(tmp_path: Path) -> Paths:
         (["run", "--pri"], ["--privileged"]),
         (["run", "--pull", ""], ["always", "missing", "never"]),
         (["run", "--pull=n"], ["--pull=never"]),
+        (["run", "--cap-add", "NET_A"], ["NET_ADMIN"]),
+        (["run", "--cap-drop=AL"], ["--cap-drop=ALL"]),
         (["run", "--network", "l"], ["lan"]),
         (["run", "--network=container:we"], ["--network=container:web"]),
         (["run", "-it", "deb"], ["debian:12"]),

@@ -214,6 +214,10 @@ def _value(name: str, text: str, before: str, paths: Paths) -> list[str]:
             known = [f"container:{other}" for other in _listed(paths.names)]
     elif name in ("filter",):
         known = ("id=", "label=", "name=", "status=running", "status=exited", "status=created", "ancestor=")
+    elif name in ("cap-add", "cap-drop"):
+        from ..kernel.caps import NAMES
+
+        known = ("ALL", *(capability.removeprefix("CAP_") for capability in NAMES))
     elif name in _VALUES:
         known = _VALUES[name]
         if text.startswith("container:"):

@@ -68,15 +68,17 @@ def _distance(one: str, other: str) -> int:
 def _root() -> str:
     lines = [f"Usage:  {PROGRAM} [OPTIONS] COMMAND", "", "A container engine that shows what it does", ""]
     shown = {name: verb for name, verb in verbs.VERBS.items() if verb[2]}
-    column = max(len(name) for name in shown) + 4
+    column = max(len(name) for name in (*shown, *verbs.WAYS)) + 4
     for section in verbs.SECTIONS:
         lines.append(f"{section} Commands:")
         lines += [f"  {name:{column - 2}}{verb[3]}" for name, verb in shown.items() if verb[2] == section]
+        lines += [f"  {name:{column - 2}}{about}" for name, (of, about) in verbs.WAYS.items() if of == section]
         lines.append("")
     lines.append("Management Commands:")
     lines += [f"  {name:{column - 2}}{about}" for name, (about, _) in verbs.GROUPS.items()]
     lines += ["", "Global Options:", *_flags((*GLOBAL, _HELP_ROW)), ""]
-    lines += [f"Run '{PROGRAM} COMMAND --help' for more information on a command.", ""]
+    lines += [f"Run '{PROGRAM} COMMAND --help' or '{PROGRAM} help COMMAND' to learn more."]
+    lines += [f"'log' is 'logs', and 'nanoc', where it is installed, is '{PROGRAM}'.", ""]
     return "\n".join(lines)
 
 
@@ -131,6 +133,7 @@ def _flags(rows: tuple[flags.Row | str, ...], columns: int = 0) -> list[str]:
         kind, _, shown = kind.partition(" ")
         shown = shown or _SHOWN.get(kind, kind)
         head = f"-{letter}, " if letter else "    "
+        shown = f'{shown}[="{default}"]' if kind == "optional" else shown
         left.append(f"  {head}--{name}{' ' if shown else ''}{shown}")
         if default not in ("", False, 0, None) and kind != "optional":
             about += f" (default {_default(kind, default)})"

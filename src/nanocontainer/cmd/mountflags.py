@@ -17,6 +17,7 @@ PROPAGATIONS = frozenset(("rprivate", "private", "rslave", "slave", "rshared", "
 # Asked for by SELinux hosts and Docker Desktop; without them they mean nothing, and docker says nothing either.
 MEANINGLESS = frozenset(("z", "Z", "cached", "delegated", "consistent", "default"))
 _FORM = "is not of the form [SOURCE:]TARGET[:OPTIONS]"
+_MOUNT_FORMS = "write HOST:CONTAINER[:ro], or type=bind|volume|tmpfs,src=SOURCE,dst=TARGET[,readonly]"
 _KEYS = frozenset(
     (
         "type", "source", "src", "target", "dst", "destination", "readonly", "ro", "bind-propagation",
@@ -41,7 +42,8 @@ def mount(text: str) -> Mount:
         key, equals, value = part.partition("=")
         key = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}.get(key, key)
         if key not in _KEYS:
-            raise _bad("mount", text, f"there is no key {key!r}")
+            why = f"there is no key {key!r}" if equals else f"{part!r} is not of the form KEY=VALUE"
+            raise _bad("mount", text, why)
         if not equals and key not in ("readonly", "volume-nocopy", "bind-create-src"):
             raise _bad("mount", text, f"{key!r} needs a value: {key}=...")
         fields[key] = value if equals else "true"
@@ -102,7 +104,9 @@ def device(text: str) -> Device:
 
 def _colon_form(flag: str, text: str, create: bool) -> Mount:
     parts = text.split(":")
-    if not 1 <= len(parts) <= 3 or "" in parts or (flag == "mount" and len(parts) < 2):
+    if flag == "mount" and (not 2 <= len(parts) <= 3 or "" in parts):
+        raise _bad(flag, text, "it has neither of the two forms")
+    if not 1 <= len(parts) <= 3 or "" in parts:
         raise InvalidInput(f"invalid --{flag}", f"{text!r} {_FORM}")
     if len(parts) == 1:
         return Mount("volume", _target(flag, parts[0], text))
@@ -210,4 +214,4 @@ def _mode(flag: str, text: str, value: str) -> str:
 
 
 def _bad(flag: str, text: str, why: str) -> InvalidInput:
-    return InvalidInput(f"invalid --{flag} {text!r}", why)
+    return InvalidInput(f"invalid --{flag} {text!r}", why, _MOUNT_FORMS if flag == "mount" else "")

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 DETACH: Table = (
     ("detach", "d", "bool", False, "Run the container in the background and print its id"),
-    ("rm", "", "bool", False, "Remove the container and its anonymous volumes when it exits"),
     ("sig-proxy", "", "bool", True, "Pass the signals this command receives on to the container"),
-    ("explain", "", "optional", "text", "Print the steps of this start and run none of them; needs no root"),
+    ("explain", "", "optional", "text", "Print the steps of this start (text, shell), run none of them; needs no root"),
 )
 
 CONTAINER: Table = (
     ("name", "", "string", "", "Name of the container"),
+    ("rm", "", "bool", False, "Remove the container and its anonymous volumes when it exits"),
     *FLAGS,
     ("attach", "a", "list", None, "Attach to stdin, stdout or stderr"),
     ("cidfile", "", "string", "", "Write the container's id to this file"),
@@ -40,7 +40,7 @@ CONTAINER: Table = (
     ("shm-size", "", "bytes", 64 << 20, "Size of /dev/shm"),
     ("device", "", "list", None, "Add a device of the host (SOURCE[:TARGET][:rwm])"),
     "Network",
-    ("network", "", "list network", None, 'Network: none, host, bridge, container:NAME or a name (default "bridge")'),
+    ("network", "", "list network", None, 'Network: none, host, bridge or container:NAME (default "bridge")'),
     ("publish", "p", "list", None, "Publish a port ([[IP:]HOST:]CONTAINER[/PROTOCOL]; no HOST: a free one)"),
     ("publish-all", "P", "bool", False, "Publish all exposed ports to free ports of the host"),
     ("expose", "", "list", None, "Expose a port or a range of ports"),

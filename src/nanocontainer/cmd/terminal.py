@@ -20,7 +20,7 @@ import termios
 
 from ..errors import InvalidInput, NanoError
 from ..lean import signals
-from .output import STDERR, STDIN, STDOUT
+from .output import STDERR, STDIN, STDOUT, err
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,10 +80,13 @@ def attach(
                 loop.resize(1)  # a program hears only of a size that is new
             for number in early:
                 os.kill(os.getpid(), number)  # now they have somebody to go to
-            return loop.run(wakeup, raw)
+            code = loop.run(wakeup, raw)
         finally:
             if raw:
                 raw.restore()
+    if code is None:
+        err("read escape sequence\n")  # docker's words; the cursor still stands where the container left it
+    return code
 
 
 def parse_keys(text: str) -> bytes:
@@ -304,8 +307,6 @@ class _Loop:
                 self.stream.signal(number)
                 self.asked_to_end += number in (signals.SIGINT, signals.SIGTERM)
                 if self.asked_to_end == PATIENCE:
-                    from .output import err
-
                     err(f"got {PATIENCE} SIGTERM/SIGINTs, leaving\n")
                     return 1
             elif number in FATAL:

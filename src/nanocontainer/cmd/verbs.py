@@ -38,6 +38,11 @@ VERBS: dict[str, Verb] = {
     "completion": ("complete", "COMPLETION", "System", "Print the completion script of a shell"),
 }
 
+# What the help names beside the verbs: a way to use one, its section, its line.
+WAYS: dict[str, tuple[str, str]] = {
+    "run --explain": ("See-through", "Show the steps of a start, and run none of them"),
+}
+
 # Words that are in no list of the help.
 HIDDEN: dict[str, Verb] = {
     "log": VERBS["logs"],
