@@ -145,7 +145,14 @@ class FakeEngine:
         return [f"Untagged: {name}"]
 
     def info(self) -> dict[str, object]:
-        return {"Name": "host", "Containers": 2, "Lists": ["a", "b"], "Flag": True, "Inner": {"Key": "value"}}
+        return {
+            "Name": "host",
+            "Containers": 2,
+            "Lists": ["a", "b"],
+            "Flag": True,
+            "Inner": {"Key": "value"},
+            "MemTotal": int(23.54 * (1 << 30)),
+        }
 
 
 class Direct:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -9,14 +10,24 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from nanocontainer.cmd import complete, verbs
+from nanocontainer.cmd import complete, features, verbs
 from nanocontainer.cmd.help import closest
 from nanocontainer.cmd.main import _load
 from nanocontainer.container.spec import Container, Port, Spec, State
-from nanocontainer.errors import CommandNotExecutable, CommandNotFound, Conflict, NanoError, NotFound, NotRunning
+from nanocontainer.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    Conflict,
+    NanoError,
+    NotFound,
+    NotRunning,
+    Unsupported,
+)
+from nanocontainer.kernel.facts import Facts
 from nanocontainer.network.model import Network
 from nanocontainer.paths import Paths
 from nanocontainer.plan.plan import Plan
@@ -154,10 +165,36 @@ def test_version(cli: Cli) -> None:
     assert cli("version", "-f", "{{.Nope}}")[0] == 64
 
 
-def test_info(cli: Cli) -> None:
-    assert cli("info")[1] == "Name: host\nContainers: 2\nLists: a b\nFlag: true\nInner:\n Key: value\n"
+def test_info(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanocontainer.cmd.features.features", lambda: {"seccomp": "no: what is missing"})
+    lines = cli("info")[1]
+    assert lines.startswith(
+        "Name: host\nContainers: 2\nLists: a b\nFlag: true\nInner:\n Key: value\nMemTotal: 23.54GiB\n"
+    )
+    assert "PythonVersion: 3." in lines and lines.endswith("Features:\n seccomp: no: what is missing\n")
+    assert cli("info", "-f", "{{.MemTotal}}")[1] == f"{int(23.54 * (1 << 30))}\n"
     assert cli("system", "info", "-f", "{{.Inner.Key}}")[1] == "value\n"
     assert json.loads(cli("info", "-f", "json")[1])["Containers"] == 2
+
+
+def test_features_of_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = features.features()
+    assert found.keys() >= {"overlayfs", "nftables", "seccomp"}
+    assert all(answer == "yes" or answer.startswith(("no: ", "unknown: ")) for answer in found.values())
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert features.features()["nftables"] == "unknown: only root can ask"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(features.Kernel, "nft", lambda kernel, script: _raise(Unsupported("x", "it is not installed")))
+    monkeypatch.setattr(features.Kernel, "fsopen", lambda kernel, kind: _raise(OSError(errno.ENODEV, "x")))
+    monkeypatch.setattr(features, "probe", lambda: Facts(seccomp=False))
+    found = features.features()
+    assert found["nftables"] == "no: it is not installed" and found["overlayfs"] == "no: modprobe overlay, as root"
+    assert found["seccomp"].startswith("no: ") and found["clone into cgroup"] == "no: no cgroup2 hierarchy is mounted"
+    assert found["EROFS from a file"] == "no: the kernel does not know erofs, nor can it load the module"
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 # --- errors

@@ -8,6 +8,7 @@ import sys
 from .. import __version__
 from .flags import Command, Given
 from .output import out
+from .units import size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,10 +41,14 @@ def version(app: App, given: Given) -> int:
 
 
 def info(app: App, given: Given) -> int:
-    """`info`: the engine's data, as lines or by a template."""
-    data = app.engine.info()
+    """`info`: the engine's data and what this host can do, as lines or by a template."""
+    from .features import features
+
+    data = {**app.engine.info(), "PythonVersion": sys.version.split()[0], "Features": features()}
     if given["format"]:
         return _format(given["format"], data)
+    if "MemTotal" in data:
+        data["MemTotal"] = size(data["MemTotal"], binary=True)
     out("".join(_lines(data, "")))
     return 0
 
