@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 CACHE = Path(os.environ.get("NANOCONTAINER_TEST_CACHE") or "/var/cache/nanocontainer-tests")
 HERE = Path(__file__).parent
+PROJECT = Path(__file__).resolve().parents[2]
 BUSYBOX = "/usr/bin/busybox"
 # What the guest needs to reach its root file system and to talk to us.
 BOOT_MODULES = ("virtio_pci", "virtio_console", "9p", "9pnet_virtio")
@@ -98,6 +99,8 @@ def boot(kernel: Kernel, script: str, timeout: float = 300, *, show: Callable[[s
             "-append", f"{COMMAND_LINE} nano.modules={kernel.place}",
             "-serial", f"file:{console}",
             "-virtfs", "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap",
+            # once more by itself: it may lie below a directory that the guest covers, such as /tmp
+            "-virtfs", f"local,path={PROJECT},mount_tag=project,security_model=none,readonly=on,multidevs=remap",
             "-drive", f"file={disk},format=raw,if=virtio,cache=unsafe",
             "-device", "virtio-serial-pci", "-chardev", "file,id=out,path=/dev/stdout",
             "-device", "virtserialport,chardev=out,name=out",

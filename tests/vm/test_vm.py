@@ -24,7 +24,8 @@ SECONDS = 600
 @pytest.fixture(scope="module")
 def guests() -> Iterator[dict[str, Future[machine.Ran]]]:
     """Kernel → what came of its guest."""
-    variables = {"PROJECT": str(PROJECT), "PYTHON": sys.executable, "TESTS": TESTS}
+    python = sys.executable.replace(f"{PROJECT}/", "/run/project/")  # where init puts the project
+    variables = {"PROJECT": "/run/project", "PYTHON": python, "TESTS": TESTS}
     script = "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
     script += Path(__file__).with_name("guest.sh").read_text()
 
