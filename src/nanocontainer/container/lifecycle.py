@@ -124,8 +124,8 @@ class Lifecycle:
         return state
 
     def remove_files(self, spec: Spec, *, anonymous: bool) -> None:
-        """Delete a container that is down: directories, name and, where told, its anonymous volumes."""
-        self.store.remove(spec.id, spec.name)
+        """Delete a container that is down: where told, its anonymous volumes first, which only it names; then its
+        directories and name."""
         if anonymous:
             for mount in spec.mounts:
                 if mount.kind == "volume" and "anonymous" in mount.options:
@@ -133,6 +133,7 @@ class Lifecycle:
                         volumes.remove(self.paths, mount.source)
                     except NotFound:
                         pass
+        self.store.remove(spec.id, spec.name)
         emit(self.paths, "container", "destroy", spec.id, name=spec.name)
 
     def settle(self, id: str) -> Container:
