@@ -54,6 +54,14 @@ def test_a_killed_keeper_of_a_container_to_be_removed(clean: Nano) -> None:
     assert os.listdir(f"{clean.root}/volumes") == []
 
 
+@pytest.mark.parametrize("command", ["kill stopped", "stop -t 0 stopped", "rm -f stopped"])
+def test_a_stopped_keeper_is_woken_by_who_ends_the_container(clean: Nano, command: str) -> None:
+    clean("run", "-d", "--name", "stopped", "--network", "none", "tiny", "sleep", "1000")
+    os.kill(keeper_of(int(state(clean, "stopped", "Pid"))), signal.SIGSTOP)
+    assert clean(*command.split(), timeout=8).code == 0
+    assert clean("ps", "-q").out == ""
+
+
 def test_who_waits_for_a_container_whose_keeper_is_killed(clean: Nano) -> None:
     clean("run", "-d", "--name", "lost", "--network", "none", "tiny", "sleep", "1000")
     waiting = clean.popen("wait", "lost", stdout=subprocess.PIPE)

@@ -48,10 +48,15 @@ def _is_number(text: str) -> bool:
 
 
 def send(life: Lifecycle, container: Container, number: int) -> None:
-    """Send a signal to init of a running container. NotRunning where it has ended in the meantime."""
+    """Send a signal to init of a running container. NotRunning where it has ended in the meantime.
+
+    A keeper that somebody has stopped (SIGSTOP) would never notice the end: whoever kills the container wakes it.
+    """
     pidfd = open_init(life, container.spec, container.state)
     try:
         signals.pidfd_send_signal(pidfd, number)
+        if number == signals.SIGKILL:
+            os.kill(container.state.keeper, signals.SIGCONT)
     except ProcessLookupError:
         raise _ended(container.spec) from None
     finally:
