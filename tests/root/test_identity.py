@@ -111,3 +111,12 @@ def test_init_reaps_and_passes_signals_on(clean: Nano) -> None:
     clean("stop", "-t", "5", "i1")
     assert clean("inspect", "-f", "{{.State.ExitCode}}", "i1").out == "3\n"
     assert "got" in clean("logs", "i1").out
+
+
+def test_no_signal_is_ignored_or_blocked(clean: Nano) -> None:
+    """Python ignores SIGPIPE; what is ignored stays ignored in a program that is executed (signal(7))."""
+    clean("run", "-d", "--name", "quiet", "--network", "none", "tiny", "sleep", "60")
+    for place in ("run --rm --network none tiny", "run --rm --init --network none tiny", "exec quiet"):
+        said = clean(*place.split(), "grep", "-E", "Sig(Ign|Blk)", "/proc/self/status").out
+        assert [line.split()[1] for line in said.splitlines()] == ["0" * 16] * 2, (place, said)
+    clean("rm", "-f", "quiet")

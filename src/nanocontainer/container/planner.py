@@ -171,6 +171,9 @@ def _environment(spec: Spec, image: tuple[str, ...], hostname: str) -> tuple[str
 
 def check(spec: Spec) -> None:
     """InvalidInput for what no host could do, Unsupported for what we cannot."""
+    shared = {mode for mode in (spec.pid_mode, spec.ipc_mode) if mode.startswith("container:")}
+    if len(shared) > 1:
+        raise InvalidInput("conflicting options", "--pid and --ipc cannot be of two different containers")
     targets = set()
     for mount in spec.mounts:
         target = mount.target.rstrip("/") or "/"

@@ -139,6 +139,13 @@ class Kernel:
     def unblock_signals(self) -> None:
         signals.pthread_sigmask(signals.SIG_SETMASK, ())
 
+    def default_signals(self) -> None:
+        """Default actions for all signals. Handlers go with execve(2), but what is ignored stays ignored, and Python
+        ignores SIGPIPE: a program that writes to a closed pipe would not end (signal(7))."""
+        for number in signals.valid_signals():
+            if signals.getsignal(number) == signals.SIG_IGN:
+                signals.signal(number, signals.SIG_DFL)
+
     def reap(self, child: int) -> None:
         """Be process 1: pass signals on to the child's process group, reap all that ends; exit as the child does."""
         syscall("close_range", 0, 0xFFFFFFFF, 0)

@@ -275,6 +275,7 @@ class Exec(Step):
         env = dict(item.split("=", 1) for item in self.env if "=" in item)
         env.setdefault("HOME", world["home"])
         kernel.umask(0o022)
+        kernel.default_signals()
         kernel.set_inheritable(world["wire"], True)  # for the launcher, which closes it at its own execve
         kernel.execve_file(world["launcher"], self.args, env)
 
