@@ -14,7 +14,7 @@ import pytest
 from nanocontainer.engine import Engine
 from nanocontainer.errors import CommandNotFound, NotRunning
 
-from .nano import Nano
+from .nano import COMMAND, Nano
 
 
 @pytest.fixture
@@ -154,3 +154,12 @@ def test_no_link_leads_to_what_the_engine_has_open(clean: Nano, box: str) -> Non
         done = clean("exec", box, up, check=False)
         assert done.code in (126, 127), number
         assert "loader" not in done.err, (number, done.err)  # a program of the host, that lacks its libraries here
+
+
+def test_a_command_that_nobody_reads_any_more_leaves_no_zombie(clean: Nano) -> None:
+    clean("run", "-d", "--name", "box", "--network", "none", "tiny", "sleep", "60")
+    for _ in range(3):
+        script = f"{COMMAND} exec box yes | head -1"
+        subprocess.run(["sh", "-c", script], check=True, env=clean.env, capture_output=True)
+    assert "[yes]" not in clean("exec", "box", "ps").out
+    clean("rm", "-f", "box")

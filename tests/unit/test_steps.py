@@ -353,7 +353,7 @@ def test_clone() -> None:
 
 
 def test_clone_into_another_pid_namespace_comes_home_again_whatever_happens() -> None:
-    made = world({"clone3": OSError(12, "x")}, cgroup=5, target=6)
+    made = world({"clone3": OSError(11, "x")}, cgroup=5, target=6)
     with pytest.raises(OSError):
         Clone((), join_pid=True).do(made)
     setns = [call for call in calls(made) if call.startswith("setns")]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .spec import Container
 
 _BLOCK = 65536
+REAP = 200  # milliseconds for a command to end when nobody reads it any more
 LIMIT = 1 << 20  # the largest pipe (fs.pipe-max-size)
 
 
@@ -50,6 +51,7 @@ class ExecSession:
         self._pidfd, self._stdin, self._tty = pidfd, stdin, tty
         self._outputs = outputs  # open file → kind of message
         self._pending = b""
+        self._detached = False
         self._ending = False
         self._epoll = select.epoll()
         for fd in outputs:
@@ -174,6 +176,16 @@ class ExecSession:
 
     def detach(self) -> None:
         """Leave the command running."""
+        self._detached = True
+
+    def _reap_soon(self) -> None:
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if poll.poll(REAP):
+            try:
+                os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                pass  # it has been waited for
 
     def wait(self) -> int:
         """The command's exit code; 128 + n where signal n ended it."""
@@ -182,13 +194,20 @@ class ExecSession:
         return code if code >= 0 else 128 - code
 
     def close(self) -> None:
-        for fd in {*self._outputs, self._stdin, self._pidfd} - {-1}:
+        """Let go of the command. One that ends of that, because nobody reads it, is reaped here: the container's first
+        process may not do so."""
+        for fd in {*self._outputs, self._stdin} - {-1}:
             os.close(fd)
+        if self._pidfd >= 0:
+            if not self._detached:
+                self._reap_soon()
+            os.close(self._pidfd)
         self._outputs, self._stdin, self._pidfd = {}, -1, -1
         self._epoll.close()
 
     def hand_over(self, wire: Wire) -> None:
         """Give the command's streams to another process, which makes a DistantSession of them."""
+        self._detached = True  # but still to be waited for, by us
         files = (self._pidfd, *self._outputs, *({self._stdin} - {-1, *self._outputs}))
         words = {"pid": self.pid, "outputs": "".join(self._outputs.values()), "tty": self._tty}
         send_fds(wire.sock, dumps(words).encode(), files)
@@ -208,6 +227,7 @@ class DistantSession(ExecSession):
         rest = fds[1 + len(outputs) :]
         stdin = fds[1] if words["tty"] else rest[0] if rest else -1
         super().__init__(words["pid"], fds[0], outputs, stdin, words["tty"])
+        self._detached = True  # it is not our child
 
     def wait(self) -> int:
         word = self._wire.wait()

@@ -15,6 +15,7 @@ import os
 from .. import bundle
 from ..errors import CommandNotExecutable, CommandNotFound, NanoError
 from ..lean import signals
+from ..plan.execute import HINTS
 from .attach import Client, listen
 from .events import emit
 from .jsonlog import open_log
@@ -44,13 +45,21 @@ def run_keeper(
     try:
         _keep(life, lock, spec, report, first, image)
     except BaseException as error:
-        if not isinstance(error, NanoError):
+        if isinstance(error, OSError):
+            error = failure_of_start(error)
+        elif not isinstance(error, NanoError):
             error = NanoError(
                 "the keeper failed", f"{type(error).__name__}: {error}", "this is a bug: please report it"
             )
         report.say(error.as_dict())
     finally:
         os._exit(0)
+
+
+def failure_of_start(error: OSError) -> NanoError:
+    """A system call that failed outside of any step, in words."""
+    named = f"{error.strerror}: {error.filename}" if error.filename else error.strerror or str(error)
+    return NanoError("cannot start the container", named, HINTS.get(error.errno or 0, ""))
 
 
 def _keep(
@@ -62,7 +71,7 @@ def _keep(
     if not lock.take():
         raise NanoError(f"container {spec.id[:12]} is already being started or is running")
     if image:
-        spec = create(life, spec, image, spec.id)
+        spec = create(life, spec, image, spec.id, starting=True)
     state = State() if image else life.store.state(spec.id)
     inner, outer = _pipes(spec)
     log = None

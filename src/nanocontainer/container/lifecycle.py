@@ -88,7 +88,8 @@ class Lifecycle:
 
     def kept(self, id: str) -> bool:
         """Whether it exists, or is being made now: then its name is taken."""
-        return os.path.exists(f"{self.paths.container(id)}/state.json") or self.running(id)
+        # In this order: who makes it holds its lock until the state is written.
+        return self.running(id) or os.path.exists(f"{self.paths.container(id)}/state.json")
 
     # --- take down
 

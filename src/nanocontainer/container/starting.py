@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
 
-def create(life: Lifecycle, wish: Spec, image: Image, id: str) -> Spec:
-    """Claim a name, fill in the specification and write it down. The caller holds the container's lock."""
+def create(life: Lifecycle, wish: Spec, image: Image, id: str, *, starting: bool = False) -> Spec:
+    """Claim a name, fill in the specification and write it down. The caller holds the container's lock. starting: it
+    will be started at once, and is a leftover if that is killed."""
     layers = life.images.layer_paths(image)
     name = ""
     try:
@@ -43,6 +44,8 @@ def create(life: Lifecycle, wish: Spec, image: Image, id: str) -> Spec:
         )
         spec = spec.replace(mounts=mounts)
         life.store.make(spec, layers[-1] if layers else life.paths.images)
+        if starting:
+            Journal(f"{life.paths.container(id)}/journal", life.boot).begin()
         life.store.save(id, State())
     except BaseException as error:
         life.store.remove(id, name)
@@ -60,6 +63,7 @@ def bring_up(life: Lifecycle, spec: Spec, streams: dict[str, int]) -> tuple[Worl
     as open files, for a container without a terminal. On failure all is taken back."""
     host = life.facts()
     life.take_down(spec.id)  # what an earlier start left, if it was killed
+    Journal(f"{life.paths.container(spec.id)}/journal", life.boot).begin()  # before the first claim
     allotment = None
     held: list[int] = []  # containers that this one joins
     try:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .journal import Journal
     from .plan import Plan
 
-_HINTS = {  # errno → what to do, where that is the same for all steps
+HINTS = {  # errno → what to do, where that is the same for all steps
     1: "are you root (sudo), or inside another container that forbids this?",
     12: "the host is short of memory, or a limit of its cgroup is reached",
     23: "too many open files on the host (fs.file-max)",
@@ -145,5 +145,5 @@ def failure_of(step: Step, error: BaseException) -> NanoError:
         why = error.strerror or str(error)
         if error.filename is not None:
             why = f"{why}: {error.filename!s}"
-        return StepFailed(f"step {name} failed", why, _HINTS.get(error.errno or 0, ""))
+        return StepFailed(f"step {name} failed", why, HINTS.get(error.errno or 0, ""))
     return StepFailed(f"step {name} failed", f"{type(error).__name__}: {error}", "this is a bug: please report it")

@@ -36,6 +36,10 @@ class Journal:
     def __init__(self, path: str, boot: str) -> None:
         self.path, self.boot, self.fd = path, boot, -1
 
+    def begin(self) -> None:
+        """An empty journal: from now on whoever finds it, and nobody who writes it, knows that a start was killed."""
+        os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
     def note(self, step: Step) -> None:
         """Write a step down. A journal that cannot be written stops the start: nothing is left that is not named."""
         if self.fd < 0:

@@ -6,6 +6,7 @@ with another, or with the host, is joined by setns(2) or simply left out.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from ..errors import NotRunning
@@ -60,6 +61,10 @@ class Clone(Step):
             kernel.setns(world["target"], abi.CLONE_NEWPID)
             try:
                 world["pid"], world["pidfd"] = kernel.clone3(flags, world["cgroup"])
+            except OSError as error:
+                if error.errno == errno.ENOMEM:  # pid_namespaces(7): its first process has ended, none can be born
+                    raise NotRunning("cannot join the container", "it has just ended") from None
+                raise
             finally:
                 if world.slots.get("pid") != 0:
                     kernel.setns(home, abi.CLONE_NEWPID)
