@@ -232,7 +232,7 @@ class Lifecycle:
             if not os.path.exists(f"{self.paths.container(id)}/state.json") and not self.running(id):
                 self._clear_half(id)
         for id, name in claims:
-            if not self.store.exists(id) and not self.running(id):
+            if not self.running(id) and not self.store.exists(id):  # in this order: see kept()
                 try:
                     self.store.remove(id, name)
                 except OSError:
