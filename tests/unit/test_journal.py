@@ -153,7 +153,7 @@ def test_every_step_that_leaves_something_is_known_to_whoever_recovers() -> None
     import sys
 
     code = (
-        "from nanocontainer.container import planner\n"  # Lifecycle.take_down() loads it before it recovers
+        "from nanocontainer.container import residues\n"  # Lifecycle.take_down() loads it before it recovers
         "from nanocontainer.plan.step import Step\n"
         "known = set(Step.kinds)\n"
         "import importlib, pkgutil, nanocontainer\n"

@@ -95,12 +95,14 @@ class Lifecycle:
 
     def take_down(self, id: str) -> list[str]:
         """Undo all that the journal names; what could not be undone, in words. The caller holds the lock."""
+        directory = self.paths.container(id)
+        if not os.path.exists(f"{directory}/journal"):
+            return []  # it is down
         from ..plan.journal import recover
         from ..plan.step import World
         from ..rootfs.overlay import forget_volatile
-        from . import planner as _every_kind_of_step  # noqa: F401 (a journal can name all that the planner knows)
+        from . import residues  # noqa: F401 (so that the journal's steps are known)
 
-        directory = self.paths.container(id)
         failures = recover(f"{directory}/journal", World(self.kernel), self.boot)
         forget_volatile(f"{directory}/work")
         return failures

@@ -18,6 +18,7 @@ import select
 import sys
 import time
 
+from .. import bundle
 from ..errors import NanoError
 from ..lean import dumps, loads, signals, sockets
 from ..paths import Paths, read_file, write_file
@@ -95,6 +96,7 @@ def watch(held: Held, log: JsonLog | None, *, life: Lifecycle | None = None, cli
         for fd in held.ports:  # before their claims are released: the next container must be able to bind them
             os.close(fd)
         if life is None:
+            bundle.install()  # many modules at once
             from .lifecycle import Lifecycle
             from .locks import adopt
 
