@@ -1,7 +1,7 @@
 """The command line: from argv to an exit code.
 
 Finds the verb (verbs.py), parses its flags (flags.py), calls it, and turns what it raises into a message and a code.
-This is the only place that knows exit codes of errors; CONVENTIONS say which:
+This is the only place that knows exit codes of errors; they are docker's:
 
     125  run and create: the engine failed; every verb: a flag that does not exist or cannot have that value
     64   a --format that is no template
