@@ -20,7 +20,7 @@ from _thread import allocate_lock  # threading has a Python half
 
 from .container.lifecycle import PATIENCE, Lifecycle
 from .container.locks import Lock, holder
-from .errors import Conflict, Corrupt, InvalidInput, NanoError, NotFound, NotPermitted, NotRunning, Unsupported
+from .errors import Conflict, Corrupt, NanoError, NotFound, NotPermitted, NotRunning, Unsupported
 from .paths import Paths, make_dirs, new_id
 from .plan.wire import Wire
 from .record import Record
@@ -479,9 +479,9 @@ class Engine:
         try:
             return self.life.images.find(name)
         except NotFound:
-            from .image.tiny import NAME, ensure_tiny
+            from .image.tiny import ensure_tiny, is_tiny
 
-            if not _means(name, NAME):
+            if not is_tiny(name):
                 raise
             return ensure_tiny(self.life.images)
 
@@ -493,9 +493,9 @@ class Engine:
         """Bring an image from its registry. platform: os/arch[/variant], default the host's. Unreachable, NotFound,
         Corrupt and others; an image that could not be pulled whole leaves nothing."""
         from .image.pull import pull
-        from .image.tiny import NAME, ensure_tiny
+        from .image.tiny import ensure_tiny, is_tiny
 
-        if _means(reference, NAME):
+        if is_tiny(reference):
             return ensure_tiny(self.life.images)
         self._ready()
         return pull(self.life.images, reference, platform=platform, on_progress=on_progress)
@@ -564,15 +564,6 @@ class Engine:
 def _threads() -> int:
     """How many threads we have. They need not be Python's: the kernel knows."""
     return len(os.listdir("/proc/self/task"))
-
-
-def _means(name: str, reference: str) -> bool:
-    from .image.reference import parse_reference
-
-    try:
-        return str(parse_reference(name)) == reference
-    except InvalidInput:
-        return False
 
 
 def _operating_system() -> str:

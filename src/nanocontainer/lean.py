@@ -66,7 +66,7 @@ else:
     except (ImportError, TypeError):
         from json import dumps, loads
 
-__all__ = ["dumps", "loads", "recv_fds", "send_fds", "signals", "sockets"]
+__all__ = ["dumps", "exit_code", "loads", "recv_fds", "send_fds", "signals", "sockets"]
 
 
 def send_fds(sock: sockets.socket, data: bytes, fds: tuple[int, ...]) -> None:
@@ -86,3 +86,9 @@ def recv_fds(sock: sockets.socket, size: int, most: int) -> tuple[bytes, tuple[i
     for fd in fds[most:]:
         os.close(fd)
     return data, tuple(fds[:most])
+
+
+def exit_code(status: int) -> int:
+    """What wait(2) says of an end, as shells count it: the program's own code, or 128 + n where signal n ended it."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code

@@ -44,6 +44,11 @@ class Paths(Record):
 
         return f"{zlib.crc32(self.state.encode()):08x}"
 
+    @property
+    def group(self) -> str:
+        """The directory below which our cgroups are, in every hierarchy."""
+        return f"nanocontainer-{self.mark}" if self.mark else "nanocontainer"
+
     # The tree of DESIGN.md section 5.
     @property
     def containers(self) -> str: return f"{self.state}/containers"

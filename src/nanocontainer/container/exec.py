@@ -16,13 +16,14 @@ import stat
 
 from ..errors import Conflict, InvalidInput, NanoError, NotRunning
 from ..kernel import abi
-from ..lean import dumps, loads, recv_fds, send_fds, signals
+from ..lean import dumps, exit_code, loads, recv_fds, send_fds, signals
 from ..plan.execute import Execution
 from ..plan.step import World
 from ..runtime.process import NULL, STREAMS
 from .grip import Grip
 from .joining import plan_exec
 from .signalling import open_init
+from .spec import merged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -190,8 +191,7 @@ class ExecSession:
     def wait(self) -> int:
         """The command's exit code; 128 + n where signal n ended it."""
         _, status = os.waitpid(self.pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        return code if code >= 0 else 128 - code
+        return exit_code(status)
 
     def close(self) -> None:
         """Let go of the command. One that ends of that, because nobody reads it, is reaped here: the container's first
@@ -331,13 +331,7 @@ def _environment(base: tuple[str, ...], more: Sequence[str], tty: bool) -> tuple
     env = dict(item.split("=", 1) for item in base if "=" in item)
     if tty:
         env.setdefault("TERM", "xterm")
-    for item in more:
-        name, equals, value = item.partition("=")
-        if equals:
-            env[name] = value
-        else:
-            env.pop(name, None)
-    return tuple(f"{name}={value}" for name, value in env.items())
+    return merged(env, more)
 
 
 def _null_streams(stdin: bool, *, detach: bool, direct: bool) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ from ..runtime.process import (
     StartReaper,
 )
 from .confinement import make_launcher, process_limits, security, security_words
-from .spec import Mount
+from .spec import Mount, merged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,13 +160,7 @@ def _environment(spec: Spec, image: tuple[str, ...], hostname: str) -> tuple[str
         env["HOSTNAME"] = hostname
     if spec.tty:
         env["TERM"] = "xterm"
-    for item in (*image, *spec.env):
-        name, equals, value = item.partition("=")
-        if equals:
-            env[name] = value
-        else:
-            env.pop(name, None)
-    return tuple(f"{name}={value}" for name, value in env.items())
+    return merged(env, (*image, *spec.env))
 
 
 def check(spec: Spec) -> None:
@@ -241,12 +235,11 @@ def _check_sysctl(name: str, spec: Spec) -> None:
 def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, paths: Paths) -> Plan:
     """The steps that make and start the container of a resolved specification."""
     words = security_words(spec)
-    directory, mark = paths.container(spec.id), f"-{paths.mark}" if paths.mark else ""
-    parent = f"nanocontainer{mark}"
+    directory = paths.container(spec.id)
     keep = granted(spec.cap_add, spec.cap_drop, spec.privileged, facts.last_cap, facts.capabilities)
     own_net = allotment.mode not in ("host", "container")
 
-    host, groups1 = limits.steps(spec.limits, facts, parent, spec.id)
+    host, groups1 = limits.steps(spec.limits, facts, paths.group, spec.id)
     if not spec.privileged:
         rules = (*(device.rule() for device in inputs.devices), *map(parse_rule, spec.device_rules))
         host.append(AllowDevices((*DEFAULT_RULES, *rules)))

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from ..record import Record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class Mount(Record):
     """One -v, --mount or --tmpfs.
@@ -177,3 +181,15 @@ class Container(Record):
     @property
     def name(self) -> str:
         return self.spec.name
+
+
+def merged(env: dict[str, str], more: Iterable[str]) -> tuple[str, ...]:
+    """An environment as "NAME=value" items: env, and then "NAME=value" to set and "NAME" to take away."""
+    env = dict(env)
+    for item in more:
+        name, equals, value = item.partition("=")
+        if equals:
+            env[name] = value
+        else:
+            env.pop(name, None)
+    return tuple(f"{name}={value}" for name, value in env.items())

@@ -88,7 +88,6 @@ def bring_up(life: Lifecycle, spec: Spec, streams: dict[str, int]) -> tuple[Worl
     finally:
         for fd in held:
             os.close(fd)
-    parent = f"nanocontainer{f'-{life.paths.mark}' if life.paths.mark else ''}"
     joined = plan.find("JoinCgroup1")
     return world, State(
         status="running",
@@ -99,7 +98,7 @@ def bring_up(life: Lifecycle, spec: Spec, streams: dict[str, int]) -> tuple[Worl
         ip=allotment.ip,
         mac=allotment.mac,
         ports=tuple(Port.from_dict(port.as_dict()) for port in allotment.ports),
-        cgroup=f"{host.cgroup2}/{parent}/{spec.id}",
+        cgroup=f"{host.cgroup2}/{life.paths.group}/{spec.id}",
         groups=plan.steps[joined].paths if joined >= 0 else (),  # type: ignore[attr-defined]
     )
 

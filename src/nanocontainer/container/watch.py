@@ -20,7 +20,7 @@ import time
 
 from .. import bundle
 from ..errors import NanoError
-from ..lean import dumps, loads, signals, sockets
+from ..lean import dumps, exit_code, loads, signals, sockets
 from ..paths import Paths, read_file, write_file
 from ..record import Record
 from .jsonlog import JsonLog, open_log
@@ -88,8 +88,7 @@ def watch(held: Held, log: JsonLog | None, *, life: Lifecycle | None = None, cli
         shrink.streams = streams
     streams.run()
     _, status = os.waitpid(held.pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    code = code if code >= 0 else 128 - code
+    code = exit_code(status)
     try:
         if log:
             log.close()

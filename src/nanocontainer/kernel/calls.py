@@ -15,7 +15,7 @@ import fcntl
 import os
 import select
 
-from ..lean import signals
+from ..lean import exit_code, signals
 from . import abi
 from .abi import NR
 
@@ -166,8 +166,7 @@ class Kernel:
                 if pid == 0:
                     break
                 if pid == child:
-                    code = os.waitstatus_to_exitcode(status)
-                    os._exit(code if code >= 0 else 128 - code)
+                    os._exit(exit_code(status))
 
     # --- namespaces: namespaces(7), unshare(2), setns(2)
 
@@ -205,7 +204,8 @@ class Kernel:
         fields = self.read_file("/proc/self/stat").rpartition(b")")[2].split()
         start, end = int(fields[45]), int(fields[46])
         ctypes.memset(start, 0, end - start)
-        ctypes.memmove(start, os.fsencode(text)[: end - start - 1], min(len(os.fsencode(text)), end - start - 1))
+        shown = os.fsencode(text)[: end - start - 1]
+        ctypes.memmove(start, shown, len(shown))
 
     def give_memory_back(self) -> None:
         """Return free pages of the heap to the kernel (malloc_trim(3)); musl does it by itself and has no such call."""
