@@ -36,17 +36,22 @@ def err(text: str) -> None:
 
 
 def colour(fd: int) -> bool:
-    """Whether colours are wanted there: a terminal, and neither NO_COLOR nor TERM=dumb (https://no-color.org)."""
-    return os.isatty(fd) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    """Whether colours are wanted there: a terminal, and neither NO_COLOR nor TERM=dumb (https://no-color.org).
+    CLICOLOR_FORCE wants them without a terminal too, for `less -R` (https://bixense.com/clicolors)."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("CLICOLOR_FORCE", "0") != "0":
+        return True
+    return os.isatty(fd) and os.environ.get("TERM") != "dumb"
 
 
 def width(fd: int = STDOUT) -> int:
     """The columns of the terminal: COLUMNS, or what the terminal says, or 80."""
     try:
-        return max(40, int(os.environ.get("COLUMNS", "")))
+        return max(20, int(os.environ.get("COLUMNS", "")))
     except ValueError:
         pass
     try:
-        return max(40, os.get_terminal_size(fd).columns or 80)
+        return max(20, os.get_terminal_size(fd).columns or 80)
     except OSError:
         return 80
