@@ -1,5 +1,7 @@
 """Colour and width of what people read: cmd/paint.py, and when colour is wanted at all."""
 
+# ruff: noqa: RUF001 (characters that look like others are meant)
+
 from __future__ import annotations
 
 import os

@@ -9,6 +9,8 @@ everything here measures with it.
     for line in wrap(sentence, width()): ...
 """
 
+# ruff: noqa: RUF001 (characters that look like others are meant)
+
 from __future__ import annotations
 
 from .output import colour
