@@ -1,15 +1,27 @@
 """Where things lie, and how they are named.
 
-Everything is below two directories: `state` survives a reboot, `run` (a tmpfs) does not. A claim is a symlink, made
-atomically, that points at its owner's id; see symlink(2), rename(2). Never /tmp: other users can plant state there.
+Everything is below two directories: `state` survives a reboot, `run` (a tmpfs) does not. Never /tmp: other users can
+plant state there. A file is written by rename(2), whole or not at all.
+
+A claim is a symlink that points at its owner's id: a container's name, an address, a port of the host. symlink(2) makes
+it or says that there is one: no lock, 0.01 ms. Only taking away needs a lock (flock(2) on the directory), because
+looking and unlinking are two calls: a stale claim, whose owner is no more, and one's own. A stale claim is only
+removed; who gets it then is again decided by symlink(2).
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import stat
 
 from .errors import InvalidInput, NanoError, NotPermitted
 from .record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STATE = "/var/lib/nanocontainer"
 RUN = "/run/nanocontainer"
@@ -17,6 +29,7 @@ CONFIG = "/etc/nanocontainer"
 
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _HEX = frozenset("0123456789abcdef")
+_DEEPEST = 100  # directories opened at once when a tree is removed
 
 
 class Paths(Record):
@@ -144,3 +157,144 @@ def read_file(path: str) -> str:
     finally:
         os.close(fd)
     return b"".join(parts).decode()
+
+
+def remove_tree(path: str) -> None:
+    """Delete a directory tree by open directories: a link in it is deleted, not followed. Missing is fine, and several
+    may do it at once.
+
+    A container may nest directories as deep as it likes: what lies too deep for our stack and open files is moved up
+    first (rename(2) within the tree).
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+        os.unlink(path)
+        return
+    try:
+        while _empty(fd, fd, 0):
+            pass
+    finally:
+        os.close(fd)
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        pass
+
+
+def _empty(fd: int, top: int, depth: int) -> bool:
+    """Empty an open directory. Whether something in it was too deep, and lies in the directory `top` now."""
+    moved = False
+    for name in os.listdir(fd):
+        try:
+            try:
+                os.unlink(name, dir_fd=fd)
+                continue
+            except (IsADirectoryError, PermissionError):
+                pass
+            if depth == _DEEPEST:
+                os.rename(name, f".{os.urandom(8).hex()}", src_dir_fd=fd, dst_dir_fd=top)
+                moved = True
+                continue
+            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            try:
+                moved |= _empty(below, top, depth + 1)
+            finally:
+                os.close(below)
+            os.rmdir(name, dir_fd=fd)
+        except FileNotFoundError:
+            pass  # somebody else is removing it too
+    return moved
+
+
+# --- claims
+
+
+class FileLock:
+    """`with FileLock(path)`: the file or directory locked (flock(2)); let go whatever happens to the process.
+
+    The file is made if it is not there, its directory is not. Not to be held across user code or the network.
+    """
+
+    def __init__(self, path: str, *, shared: bool = False, directory: bool = False) -> None:
+        self.path, self.shared = path, shared
+        self.flags = os.O_RDONLY | (os.O_DIRECTORY if directory else os.O_CREAT) | os.O_CLOEXEC
+        self.fd = -1
+
+    def __enter__(self) -> FileLock:
+        fd = os.open(self.path, self.flags, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX)
+        except BaseException:
+            os.close(fd)
+            raise
+        self.fd = fd
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.flock(self.fd, fcntl.LOCK_UN)  # a child forked meanwhile has it open too
+        os.close(self.fd)
+        self.fd = -1
+
+
+def owner_of(path: str) -> str:
+    """Whom a claim points at; empty where there is no claim."""
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def claim(path: str, owner: str, alive: Callable[[str], bool]) -> str:
+    """Claim path for owner. Empty when it is ours now (or was before), else the id of the living owner.
+
+    alive: whether a container of that id still exists. The directory is made if it is not there.
+    """
+    while True:
+        try:
+            os.symlink(owner, path)
+            return ""
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            make_dirs(os.path.dirname(path))
+            continue
+        holder = owner_of(path)
+        if holder == owner:
+            return ""
+        if holder and alive(holder):
+            return holder
+        _remove(path, holder)
+
+
+def release(path: str, owner: str) -> bool:
+    """Give a claim up, if it is owner's; whether it was. May be called twice."""
+    return _remove(path, owner)
+
+
+def _remove(path: str, holder: str) -> bool:
+    """Remove a claim that points at holder; under the lock, so that nobody's newer claim is hit. Without a holder:
+    what is no claim, and has no business there."""
+    try:
+        with FileLock(os.path.dirname(path), directory=True):
+            if owner_of(path) != holder:
+                return False
+            if holder:
+                os.unlink(path)
+            elif not stat.S_ISLNK(os.lstat(path).st_mode):  # nobody can make a claim as long as it is there
+                remove_tree(path)
+            return True
+    except FileNotFoundError:
+        return False
+
+
+def claims(directory: str) -> list[str]:
+    """The names claimed in a directory."""
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []

@@ -15,8 +15,8 @@ from nanocontainer.errors import Conflict
 from nanocontainer.kernel import nft
 from nanocontainer.kernel.calls import Kernel
 from nanocontainer.kernel.netlink import Links
-from nanocontainer.network.leases import claims
 from nanocontainer.network.model import table_name
+from nanocontainer.paths import claims
 
 from .networking import HOST, LAN_HOST, LAN_OUTSIDE, Container, Engine, Machine, make_namespace, make_outside
 

@@ -13,8 +13,8 @@ import pytest
 from nanocontainer.container.spec import Port
 from nanocontainer.errors import Conflict, InvalidInput, NanoError
 from nanocontainer.kernel import nft
-from nanocontainer.network.leases import claims
 from nanocontainer.network.model import table_name
+from nanocontainer.paths import claims
 
 from .networking import HOST, LAN_HOST, Container, Engine, Machine, make_outside
 

@@ -12,6 +12,7 @@ import pytest
 from nanocontainer.errors import Conflict, InvalidInput
 from nanocontainer.network import leases
 from nanocontainer.network.model import Network
+from nanocontainer.paths import FileLock, claim, owner_of, release
 
 NETWORK = Network("net", "1" * 64, "nano0", "10.9.0.0/16", "10.9.0.1")
 TINY = Network("net", "1" * 64, "nano0", "10.9.0.0/29", "10.9.0.1")
@@ -51,30 +52,30 @@ def in_processes(count: int, work: Callable[[int], None]) -> None:
 
 def test_a_claim_is_taken_once(tmp_path: Path) -> None:
     path = str(tmp_path / "ports" / "tcp-any-80")
-    assert leases.claim(path, "one", everybody) == ""
-    assert leases.claim(path, "one", everybody) == ""
-    assert leases.claim(path, "two", everybody) == "one"
-    assert leases.owner_of(path) == "one"
-    assert not leases.release(path, "two")
-    assert leases.release(path, "one")
-    assert not leases.release(path, "one")
-    assert leases.claim(path, "two", everybody) == ""
+    assert claim(path, "one", everybody) == ""
+    assert claim(path, "one", everybody) == ""
+    assert claim(path, "two", everybody) == "one"
+    assert owner_of(path) == "one"
+    assert not release(path, "two")
+    assert release(path, "one")
+    assert not release(path, "one")
+    assert claim(path, "two", everybody) == ""
 
 
 def test_a_claim_of_nobody_is_taken_over(tmp_path: Path) -> None:
     path = str(tmp_path / "claim")
-    assert leases.claim(path, "dead", everybody) == ""
-    assert leases.claim(path, "new", nobody) == ""
-    assert leases.owner_of(path) == "new"
-    assert not leases.release(path, "dead")
-    assert leases.owner_of(path) == "new"
+    assert claim(path, "dead", everybody) == ""
+    assert claim(path, "new", nobody) == ""
+    assert owner_of(path) == "new"
+    assert not release(path, "dead")
+    assert owner_of(path) == "new"
 
 
 def test_addresses_are_given_lowest_first(tmp_path: Path) -> None:
     directory = str(tmp_path / "leases")
     got = [leases.claim_address(directory, NETWORK, f"c{n}", everybody) for n in range(3)]
     assert got == ["10.9.0.2", "10.9.0.3", "10.9.0.4"]
-    leases.release(f"{directory}/10.9.0.3", "c1")
+    release(f"{directory}/10.9.0.3", "c1")
     assert leases.claim_address(directory, NETWORK, "c9", everybody) == "10.9.0.3"
 
 
@@ -91,7 +92,7 @@ def test_a_full_network_says_so_and_takes_over_what_is_stale(tmp_path: Path) -> 
     with pytest.raises(Conflict, match="no free address"):
         leases.claim_address(directory, TINY, "late", everybody)
     stale = leases.claim_address(directory, TINY, "late", lambda id: id != "c3")
-    assert leases.owner_of(f"{directory}/{stale}") == "late"
+    assert owner_of(f"{directory}/{stale}") == "late"
     assert stale == "10.9.0.5"
 
 
@@ -114,7 +115,7 @@ def test_many_at_once_get_different_addresses(tmp_path: Path) -> None:
     def work(index: int) -> None:
         mine = [leases.claim_address(directory, NETWORK, f"c{index}", everybody) for _ in range(20)]
         assert len(set(mine)) == 20
-        assert all(leases.owner_of(f"{directory}/{address}") == f"c{index}" for address in mine)
+        assert all(owner_of(f"{directory}/{address}") == f"c{index}" for address in mine)
 
     in_processes(16, work)
     assert len(os.listdir(directory)) == 320
@@ -132,9 +133,9 @@ def test_only_one_takes_a_stale_claim_over(tmp_path: Path) -> None:
     def work(index: int) -> None:
         for number in range(rounds):
             path = f"{tmp_path}/claim{number}"
-            if leases.claim(path, f"c{index}", lambda id: id != "dead") == "":
+            if claim(path, f"c{index}", lambda id: id != "dead") == "":
                 os.close(os.open(won / str(number), os.O_CREAT | os.O_EXCL))  # a second winner fails here
-                assert leases.owner_of(path) == f"c{index}"
+                assert owner_of(path) == f"c{index}"
 
     in_processes(16, work)
     assert len(os.listdir(won)) == rounds
@@ -147,13 +148,13 @@ def test_what_is_held_is_held_alone(tmp_path: Path) -> None:
     def work(index: int) -> None:
         me, held = f"c{index}", 0
         while held < 30:
-            if leases.claim(path, me, lambda id: id != "dead"):
-                leases.release(path, "dead")
+            if claim(path, me, lambda id: id != "dead"):
+                release(path, "dead")
                 continue
             os.close(os.open(holder, os.O_CREAT | os.O_EXCL))
-            assert leases.owner_of(path) == me
+            assert owner_of(path) == me
             os.unlink(holder)
-            assert leases.release(path, me)
+            assert release(path, me)
             held += 1
             try:
                 os.symlink("dead", path)  # as a killed process would leave it
@@ -165,8 +166,8 @@ def test_what_is_held_is_held_alone(tmp_path: Path) -> None:
 
 def test_the_owner_of_a_port_is_found_on_any_address(tmp_path: Path) -> None:
     directory = str(tmp_path)
-    leases.claim(f"{directory}/{leases.port_name('tcp', '', 8080)}", "one", everybody)
-    leases.claim(f"{directory}/{leases.port_name('udp', '127.0.0.1', 53)}", "two", everybody)
+    claim(f"{directory}/{leases.port_name('tcp', '', 8080)}", "one", everybody)
+    claim(f"{directory}/{leases.port_name('udp', '127.0.0.1', 53)}", "two", everybody)
     assert sorted(os.listdir(directory)) == ["tcp-any-8080", "udp-127.0.0.1-53"]
     assert leases.port_owner(directory, "tcp", 8080) == "one"
     assert leases.port_owner(directory, "tcp", 80) == ""
@@ -177,13 +178,13 @@ def test_the_owner_of_a_port_is_found_on_any_address(tmp_path: Path) -> None:
 def test_a_lock_is_let_go_when_a_child_has_it_open_too(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
     start, go = os.pipe()
-    with leases.Lock(path):
+    with FileLock(path):
         pid = os.fork()
         if pid == 0:
             os.close(go)
             os.read(start, 1)
             os._exit(0)
-    with leases.Lock(path):
+    with FileLock(path):
         pass
     os.close(go)
     os.close(start)

@@ -15,11 +15,10 @@ from nanocontainer.kernel.netlink import Address, Link, Route
 from nanocontainer.network import allot, plan, rules
 from nanocontainer.network.allot import Allotment, Binding
 from nanocontainer.network.bridge import ConnectVeth, EnsureBridge, HoldAddress
-from nanocontainer.network.leases import claim, owner_of
 from nanocontainer.network.model import Network
 from nanocontainer.network.namespace import EnterNetworkNamespace, MakeNetworkNamespace
 from nanocontainer.network.publish import PublishPorts, ReservePort
-from nanocontainer.paths import Paths
+from nanocontainer.paths import Paths, claim, owner_of
 from nanocontainer.plan.recording import RecordingKernel, recording_world
 from nanocontainer.plan.step import Step, World
 

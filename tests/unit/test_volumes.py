@@ -13,7 +13,7 @@ import pytest
 
 from nanocontainer.errors import InvalidInput
 from nanocontainer.kernel.calls import Kernel
-from nanocontainer.paths import Paths
+from nanocontainer.paths import Paths, remove_tree
 from nanocontainer.plan.step import World
 from nanocontainer.rootfs import filling, volumes
 from nanocontainer.rootfs.mounts import FillVolume
@@ -154,7 +154,7 @@ def test_undo_removes_half_a_copy_and_never_the_volume(world: World, volume: Pat
     step.undo(world)
     step.undo(world)
     assert tree(volume) == ["_data", "_data/mine", "_filled", "_filled/y", "volume.json"]
-    volumes.remove_tree(str(volume))
+    remove_tree(str(volume))
     step.undo(world)
 
 

@@ -11,8 +11,8 @@ import time
 
 from ..clock import rfc3339
 from ..errors import Conflict, NanoError, NotFound, NotPermitted
-from ..network import leases
-from ..paths import read_file
+from ..network.leases import ports_directory
+from ..paths import claims, owner_of, read_file, release, remove_tree
 from ..rootfs import volumes
 from .events import emit
 from .locks import Lock, holder
@@ -191,7 +191,7 @@ class Lifecycle:
         if not lock.take():
             return None
         if not self.store.exists(id):  # taking the lock has made its directory anew
-            volumes.remove_tree(self.paths.live(id))
+            remove_tree(self.paths.live(id))
             lock.release()
             return None
         return lock
@@ -229,11 +229,11 @@ class Lifecycle:
         """Finish removals, take away what was not created to the end, and claims whose container never came to be."""
         self.store.finish_removals()
         volumes.finish_removals(self.paths)
-        claims = self.store.claims()  # before the ids: a claim is older than its container
+        claimed = self.store.claims()  # before the ids: a claim is older than its container
         for id in self.store.ids():
             if not os.path.exists(f"{self.paths.container(id)}/state.json") and not self.running(id):
                 self._clear_half(id)
-        for id, name in claims:
+        for id, name in claimed:
             if not self.running(id) and not self.store.exists(id):  # in this order: see kept()
                 try:
                     self.store.remove(id, name)
@@ -256,11 +256,11 @@ class Lifecycle:
         A bridge goes when no address of its network is claimed, so those are given back first; published ports are
         taken back as long as they are claimed, so those last.
         """
-        networks = (f"{self.paths.networks}/{name}/leases" for name in leases.claims(self.paths.networks))
+        networks = (f"{self.paths.networks}/{name}/leases" for name in claims(self.paths.networks))
         for directory in networks:
             _drop_claims(directory, id)
         failures = self.take_down(id)
-        _drop_claims(leases.ports_directory(self.paths), id)
+        _drop_claims(ports_directory(self.paths), id)
         return failures
 
     def _half_made_name(self, id: str) -> str:
@@ -318,8 +318,8 @@ def _in_words(error: NanoError | OSError, container: Container) -> NanoError:
 
 def _drop_claims(directory: str, id: str) -> None:
     try:
-        for name in leases.claims(directory):
-            if leases.owner_of(f"{directory}/{name}") == id:
-                leases.release(f"{directory}/{name}", id)
+        for name in claims(directory):
+            if owner_of(f"{directory}/{name}") == id:
+                release(f"{directory}/{name}", id)
     except NotADirectoryError:
         pass  # a lock lies among the networks

@@ -4,7 +4,7 @@
                     state.json   replaced by rename; its presence means that the container is whole
                     journal      what must be undone (plan/journal.py)
                     upper/ work/ the container's own files
-    names/<name> → <id>          a claim: symlink(2) is atomic
+    names/<name> → <id>          a claim (paths.py)
 
 A directory without state.json belongs to a create that is under way (its lock is held) or that was killed.
 Broken files are named and stand in nobody's way: a list reports them and goes on.
@@ -16,9 +16,19 @@ import os
 
 from ..errors import Conflict, Corrupt, InvalidInput, NanoError, NotFound
 from ..lean import dumps, loads
-from ..paths import check_name, is_id, make_dirs, read_file, write_file
+from ..paths import (
+    check_name,
+    claim,
+    claims,
+    is_id,
+    make_dirs,
+    owner_of,
+    read_file,
+    release,
+    remove_tree,
+    write_file,
+)
 from ..record import Record
-from ..rootfs.volumes import remove_tree
 from .naming import random_name
 from .spec import Container, Spec, State
 
@@ -105,56 +115,33 @@ class ContainerStore:
 
     def claim_name(self, name: str, id: str, alive: Callable[[str], bool]) -> str:
         """Take a name for an id, a random one where name is empty. Conflict where a container has it."""
-        make_dirs(self.paths.names)
         wanted = check_name(name) if name else random_name()
         for attempt in range(1000):
-            path = f"{self.paths.names}/{wanted}"
-            try:
-                os.symlink(id, path)
+            owner = claim(f"{self.paths.names}/{wanted}", id, alive)
+            if not owner:
                 return wanted
-            except FileExistsError:
-                pass
             if name:
-                owner = self.name_owner(wanted)
-                if owner and alive(owner):
-                    raise Conflict(
-                        f"the container name {wanted!r} is already in use",
-                        f"by container {owner[:12]}",
-                        "remove that container, or choose another name",
-                    )
-                self.release_name(wanted, owner)
-            else:
-                wanted = f"{random_name()}{attempt % 10 if attempt > 20 else ''}"
+                raise Conflict(
+                    f"the container name {wanted!r} is already in use",
+                    f"by container {owner[:12]}",
+                    "remove that container, or choose another name",
+                )
+            wanted = f"{random_name()}{attempt % 10 if attempt > 20 else ''}"
         raise Conflict(f"cannot find a free name like {wanted!r}")
 
     def name_owner(self, name: str) -> str:
-        try:
-            return os.readlink(f"{self.paths.names}/{name}")
-        except OSError:
-            return ""
+        return owner_of(f"{self.paths.names}/{name}")
 
     def claims(self) -> tuple[tuple[str, str], ...]:
         """(id, name) of all claimed names, and (id, "") of all directories of this boot."""
-        found = [(self.name_owner(entry), entry) for entry in _entries(self.paths.names)]
+        found = [(self.name_owner(entry), entry) for entry in claims(self.paths.names)]
         found += [(entry, "") for entry in _entries(f"{self.paths.run}/containers")]
         return tuple((id, name) for id, name in found if is_id(id))
 
     def release_name(self, name: str, id: str) -> None:
-        """Give a name back, if it is this id's. Renamed away first: another may claim it in between."""
-        if not name:
-            return
-        path = f"{self.paths.names}/{name}"
-        gone = f"{self.paths.names}/.{id[:12]}-{os.getpid()}"
-        try:
-            os.rename(path, gone)
-        except OSError:
-            return
-        try:
-            if os.readlink(gone) != id:  # somebody else's after all: back to its place, if that is still free
-                os.link(gone, path, follow_symlinks=False)
-        except OSError:
-            pass  # taken again; or no claim at all, but something that has no business here
-        remove_tree(gone)
+        """Give a name back, if it is this id's."""
+        if name:
+            release(f"{self.paths.names}/{name}", id)
 
     def make(self, spec: Spec, root_like: str) -> None:
         """Write a container down: directories first, the specification last. root_like: the image's top layer, whose

@@ -19,7 +19,7 @@ import time
 
 from .. import lean
 from ..errors import NanoError
-from ..paths import write_file
+from ..paths import remove_tree, write_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def destroy(place: str) -> bool:
     """Delete the layer held alone, and what killed work left beside it. Whether there was anything to delete."""
     found = False
     if os.path.isdir(place):
-        delete_tree(f"{place}.gone")
+        _delete_tree(f"{place}.gone")
         os.rename(place, f"{place}.gone")  # gone at once: what is half deleted is never taken for a layer
         found = True
     return scrub(place) or found
@@ -77,7 +77,7 @@ def destroy(place: str) -> bool:
 
 def scrub(place: str) -> bool:
     """Delete what killed work left beside a layer held alone. Whether there was anything."""
-    found = delete_tree(f"{place}.gone") | delete_tree(f"{place}.tmp")
+    found = _delete_tree(f"{place}.gone") | _delete_tree(f"{place}.tmp")
     if not os.path.isdir(place):
         try:
             os.unlink(f"{place}.json")
@@ -96,14 +96,12 @@ def layer_size(place: str) -> int:
         return 0  # only a display value: a layer is not unusable for it
 
 
-def delete_tree(path: str) -> bool:
-    """rm -rf that never follows a link. False where there was nothing."""
+def _delete_tree(path: str) -> bool:
+    """False where there was nothing. NanoError where it cannot be deleted."""
     if not os.path.lexists(path):
         return False
-    import shutil
-
     try:
-        shutil.rmtree(path)
+        remove_tree(path)
     except OSError as error:
         raise NanoError(f"cannot delete {path}", error.strerror or str(error)) from None
     return True
@@ -111,7 +109,7 @@ def delete_tree(path: str) -> bool:
 
 def _make(place: str, make: Callable[[str], int]) -> None:
     temporary = f"{place}.tmp"
-    delete_tree(temporary)
+    _delete_tree(temporary)
     try:
         os.mkdir(temporary, 0o755)
         os.chmod(temporary, 0o755)

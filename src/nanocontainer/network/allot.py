@@ -10,10 +10,11 @@ import os
 
 from ..errors import Conflict, InvalidInput, NanoError, Unsupported
 from ..kernel.calls import Kernel
+from ..paths import claim
+from ..paths import release as give_up
 from ..record import Record
-from . import leases
 from .addresses import check_mac, mac_of, number_of, text_of
-from .leases import claim, claim_address, name_of, port_name, port_owner, ports_directory
+from .leases import claim_address, name_of, port_name, port_owner, ports_directory
 from .model import DEFAULT, Network, NetworkStore
 
 TYPE_CHECKING = False
@@ -123,8 +124,8 @@ def release(allotment: Allotment, paths: Paths, id: str) -> None:
 
 def _release(paths: Paths, network: str, address: str, ports: Iterable[Binding], id: str) -> None:
     for port in ports:
-        leases.release(f"{ports_directory(paths)}/{port_name(port.protocol, port.host_ip, port.host_port)}", id)
-    leases.release(f"{paths.networks}/{network}/leases/{address}", id)
+        give_up(f"{ports_directory(paths)}/{port_name(port.protocol, port.host_ip, port.host_port)}", id)
+    give_up(f"{paths.networks}/{network}/leases/{address}", id)
 
 
 def _linger() -> int:

@@ -20,9 +20,10 @@ import fcntl
 import os
 
 from ..errors import Conflict
+from ..paths import FileLock, claims, release
 from ..plan.step import Step, World
 from . import rules
-from .leases import Lock, claims, name_of, release
+from .leases import name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,10 +66,10 @@ class EnsureBridge(Step):
     def do(self, world: World) -> None:
         kernel = world.kernel
         with kernel.links() as links:
-            with Lock(self.lock, shared=True):
+            with FileLock(self.lock, shared=True):
                 if self._stands(links):
                     return
-            with Lock(self.lock):
+            with FileLock(self.lock):
                 if not self._stands(links):
                     self._make(kernel, links)
 
@@ -132,7 +133,7 @@ class EnsureBridge(Step):
     def undo(self, world: World) -> None:
         kernel = world.kernel
         try:
-            lock = Lock(self.lock).__enter__()
+            lock = FileLock(self.lock).__enter__()
         except FileNotFoundError:  # the state directory is gone, and with it all claims
             self._remove(kernel)
             return
@@ -188,7 +189,7 @@ class EnsureBridge(Step):
         while kernel.open("/dev/null", os.O_RDWR) < 2:
             pass
         time.sleep(self.linger)
-        with Lock(self.lock):
+        with FileLock(self.lock):
             if not claims(f"{self.directory}/leases"):
                 self._remove(kernel)
             fcntl.flock(fd, fcntl.LOCK_UN)

@@ -12,10 +12,9 @@ import time
 from ..errors import Corrupt, InvalidInput, NanoError, NotFound, NotPermitted
 from ..kernel.calls import Kernel
 from ..lean import dumps, loads
-from ..paths import Paths, check_name, make_dirs, new_id, read_file, write_file
+from ..paths import FileLock, Paths, check_name, make_dirs, new_id, read_file, write_file
 from ..record import Record
 from .addresses import CANDIDATES, Subnet, choose, enclosing, number_of, subnet_of, text_of
-from .leases import Lock
 
 DEFAULT = "bridge"
 
@@ -72,7 +71,7 @@ class NetworkStore:
         if not save:
             return self._default()
         make_dirs(self.paths.networks)
-        with Lock(lock_path(self.paths)):
+        with FileLock(lock_path(self.paths)):
             network = self._read(name)  # another process may have been first
             if network is None:
                 network = self._default()

@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 
 from ..errors import NanoError
-from ..paths import Paths
+from ..paths import Paths, owner_of, release
 from ..plan.step import Step, World
 from . import rules
 from .allot import Binding, bind_failed, port_taken
-from .leases import name_of, owner_of, port_name, port_owner, ports_directory, release
+from .leases import name_of, port_name, port_owner, ports_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ import os
 import stat
 
 from ..kernel import safepath
-from .volumes import FILLED, remove_tree
+from ..paths import remove_tree
+from .volumes import FILLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,20 +6,18 @@ with a container that was started with --rm.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 
 from ..errors import InvalidInput, NotFound
 from ..lean import dumps
-from ..paths import check_name, make_dirs, write_file
+from ..paths import check_name, make_dirs, remove_tree, write_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..paths import Paths
 
 FILLED = "_filled"  # beside _data: a whole copy of what the image has, which is moved there piece by piece
-_DEEPEST = 100  # directories opened at once when a tree is removed
 
 
 def ensure(paths: Paths, name: str, created: str, labels: dict[str, str] | None = None) -> tuple[str, bool]:
@@ -61,58 +59,6 @@ def finish_removals(paths: Paths) -> None:
     for name in names:
         if name.startswith(".rm-"):
             remove_tree(f"{paths.volumes}/{name}")
-
-
-def remove_tree(path: str) -> None:
-    """Delete a directory tree by open directories: a link in it is deleted, not followed. Missing is fine, and several
-    may do it at once.
-
-    A container may nest directories as deep as it likes: what lies too deep for our stack and open files is moved up
-    first (rename(2) within the tree).
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-            raise
-        os.unlink(path)
-        return
-    try:
-        while _empty(fd, fd, 0):
-            pass
-    finally:
-        os.close(fd)
-    try:
-        os.rmdir(path)
-    except FileNotFoundError:
-        pass
-
-
-def _empty(fd: int, top: int, depth: int) -> bool:
-    """Empty an open directory. Whether something in it was too deep, and lies in the directory `top` now."""
-    moved = False
-    for name in os.listdir(fd):
-        try:
-            try:
-                os.unlink(name, dir_fd=fd)
-                continue
-            except (IsADirectoryError, PermissionError):
-                pass
-            if depth == _DEEPEST:
-                os.rename(name, f".{os.urandom(8).hex()}", src_dir_fd=fd, dst_dir_fd=top)
-                moved = True
-                continue
-            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-            try:
-                moved |= _empty(below, top, depth + 1)
-            finally:
-                os.close(below)
-            os.rmdir(name, dir_fd=fd)
-        except FileNotFoundError:
-            pass  # somebody else is removing it too
-    return moved
 
 
 def check_subpath(path: str) -> None:
