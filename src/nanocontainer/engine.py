@@ -21,7 +21,7 @@ from _thread import allocate_lock  # threading has a Python half
 from .container.lifecycle import PATIENCE, Lifecycle
 from .container.locks import Lock, holder
 from .errors import Conflict, Corrupt, NanoError, NotFound, NotPermitted, NotRunning, Unsupported
-from .paths import Paths, make_dirs, new_id
+from .paths import Paths, check_format, make_state, new_id
 from .plan.wire import Wire
 from .record import Record
 
@@ -66,13 +66,16 @@ class Engine:
         run = os.path.abspath(runroot) if runroot else (f"{state}/run" if root else default.run)
         self.paths = Paths(state, run)
         self._life: Lifecycle | None = None
+        self._new = False  # whether there is no state directory yet
         self._zygote: Zygote | None = None
         self._one_helper = allocate_lock()
         self._children: set[int] = set()
 
     @property
     def life(self) -> Lifecycle:
+        """All that reads or changes the state goes through here, so its format is checked here. Unsupported, Corrupt."""
         if self._life is None:
+            self._new = not check_format(self.paths)
             self._life = Lifecycle(self.paths)
         return self._life
 
@@ -220,6 +223,7 @@ class Engine:
                 self._children.discard(pid)
 
     def _image_for(self, spec: Spec, pull: str, platform: str, on_progress: OnProgress) -> Image:
+        self._ready()
         if pull == "always":
             return self.pull(spec.image, platform=platform, on_progress=on_progress)
         try:
@@ -483,6 +487,7 @@ class Engine:
 
             if not is_tiny(name):
                 raise
+            self._ready()
             return ensure_tiny(self.life.images)
 
     def images(self, on_broken: Callable[[NanoError], None] | None = None) -> list[Image]:
@@ -495,9 +500,9 @@ class Engine:
         from .image.pull import pull
         from .image.tiny import ensure_tiny, is_tiny
 
+        self._ready()
         if is_tiny(reference):
             return ensure_tiny(self.life.images)
-        self._ready()
         return pull(self.life.images, reference, platform=platform, on_progress=on_progress)
 
     def load(self, source: str | BinaryIO, on_progress: OnProgress = None) -> list[Image]:
@@ -521,7 +526,10 @@ class Engine:
         return self.life.images.remove(name, force=force, in_use=in_use)
 
     def _ready(self) -> None:
-        make_dirs(self.paths.state)
+        """Before something is written: make the state directory, where there is none."""
+        if self.life and self._new:
+            make_state(self.paths)
+            self._new = False
 
     # --- the host
 

@@ -16,7 +16,7 @@ import fcntl
 import os
 import stat
 
-from .errors import InvalidInput, NanoError, NotPermitted
+from .errors import Corrupt, InvalidInput, NanoError, NotPermitted, Unsupported
 from .record import Record
 
 TYPE_CHECKING = False
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 STATE = "/var/lib/nanocontainer"
 RUN = "/run/nanocontainer"
 CONFIG = "/etc/nanocontainer"
+FORMAT = 1  # of what lies in a state directory; raised when an older version could not read it any more
 
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _HEX = frozenset("0123456789abcdef")
@@ -77,6 +78,8 @@ class Paths(Record):
     def events(self) -> str: return f"{self.state}/events.log"
     @property
     def facts(self) -> str: return f"{self.run}/facts.json"
+    @property
+    def format(self) -> str: return f"{self.state}/format"
 
     def container(self, id: str) -> str:
         """The lasting directory of a container: spec.json, state.json, journal, upper/, work/, logs."""
@@ -85,6 +88,53 @@ class Paths(Record):
     def live(self, id: str) -> str:
         """The directory of a container in this boot: keeper.lock, attach.sock."""
         return f"{self.run}/containers/{id}"
+
+
+def check_format(paths: Paths) -> bool:
+    """Whether there is a state directory, of the format that this version reads; False where there is none yet.
+
+    The format is a number in the file `format`. Unsupported where it is another one: to read it all the same would be
+    to misunderstand it; Corrupt where it is no number. What was made before there were numbers has format 1, and is
+    marked on the way, if it can be written to. Who may not look is told so by what it looks at next.
+    """
+    try:
+        fd = os.open(paths.format, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if not os.path.isdir(paths.state):
+            return False
+        try:
+            write_file(paths.format, "1\n", durable=True, mode=0o644)
+        except OSError:
+            pass  # a read-only or full disk: it counts as format 1 without the file as well
+        return _accept(paths, b"1")
+    except OSError:
+        return True
+    try:
+        return _accept(paths, os.read(fd, 32))
+    finally:
+        os.close(fd)
+
+
+def _accept(paths: Paths, said: bytes) -> bool:
+    number = said.strip()
+    if number == b"%d" % FORMAT:
+        return True
+    text = number.decode("ascii", "replace")
+    if not (number.isdigit() and len(number) < 10):
+        hint = f"what made it knows its format: write that into the file again (this version's is {FORMAT})"
+        raise Corrupt(f"broken file {paths.format}", f"it must hold a number, and holds {text[:20]!r}", hint)
+    older = int(number) < FORMAT
+    raise Unsupported(
+        f"state directory {paths.state} has format {text}",
+        f"this version of NanoContainer reads format {FORMAT}",
+        f"use the {'older' if older else 'newer'} version that wrote it, or another directory: --root DIR",
+    )
+
+
+def make_state(paths: Paths) -> None:
+    """A new state directory, with its format."""
+    make_dirs(paths.state)
+    write_file(paths.format, f"{FORMAT}\n", durable=True, mode=0o644)
 
 
 def new_id() -> str:

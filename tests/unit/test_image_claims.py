@@ -69,6 +69,47 @@ def test_when_the_maker_fails_the_next_one_makes_it(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["layer", "layer.json", "layer.lock"]
 
 
+def test_a_layer_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a power cut leaves cannot be tested here; that nothing is named before it is safe, can."""
+    order: list[str] = []
+    place = str(tmp_path / "layer")
+    rename = os.rename
+
+    def renamed(old: str, new: str) -> None:
+        order.append(f"rename {os.path.basename(new)}")
+        rename(old, new)
+
+    def path(fd: int) -> str:
+        return os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+
+    monkeypatch.setattr(claims.Kernel, "syncfs", lambda kernel, fd: order.append(f"syncfs {path(fd)}"))
+    monkeypatch.setattr(os, "fsync", lambda fd: order.append(f"fsync {path(fd)}"))
+    monkeypatch.setattr(os, "rename", renamed)
+    fd, _ = claims.obtain(place, lambda directory: 3)
+    os.close(fd)
+    assert order == ["rename layer.json", "syncfs layer.tmp", "rename layer", f"fsync {tmp_path.name}"]
+
+
+def test_a_layer_that_cannot_be_written_to_the_disk_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failed(kernel: object, fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(claims.Kernel, "syncfs", failed)
+    with pytest.raises(OSError, match="Input/output"):
+        claims.obtain(str(tmp_path / "layer"), lambda directory: 3)
+    assert os.listdir(tmp_path) == []
+
+
+def test_syncfs_is_the_kernel_s(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        claims.Kernel().syncfs(fd)
+    finally:
+        os.close(fd)
+    with pytest.raises(OSError, match="syncfs"):
+        claims.Kernel().syncfs(fd)
+
+
 def test_a_killed_maker_leaves_nothing_in_the_way(tmp_path: Path) -> None:
     place = str(tmp_path / "layer")
     pid = os.fork()

@@ -318,3 +318,16 @@ def test_a_child_does_not_inherit_a_lock(paths: Paths) -> None:
     if pid == 0:
         os._exit(0 if Lock(paths, "x").take() else 1)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize("left", [b"", bytes(300)])
+def test_a_state_that_a_power_cut_emptied(tmp_path: Path, left: bytes) -> None:
+    """The container has ended, and what it wrote is not lost with a file of a few numbers."""
+    store, id = ContainerStore(Paths(str(tmp_path / "state"), str(tmp_path / "run"))), "ab" * 32
+    store.make(Spec("tiny", id=id, name="web"), str(tmp_path))
+    Path(store.paths.container(id), "state.json").write_bytes(left)
+    state = store.load(id).state
+    assert (state.status, state.exit_code, state.error) == ("exited", 255, "its state was lost in a power cut")
+    Path(store.paths.container(id), "state.json").write_bytes(b"{")
+    with pytest.raises(Corrupt, match=r"state\.json"):
+        store.load(id)

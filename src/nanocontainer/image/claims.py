@@ -7,6 +7,9 @@ flock(2), not a fcntl(2) record lock: a record lock belongs to the process, and 
 killed process loses its locks, so nothing can stay claimed. To wait for a lock alone while others hold theirs shared
 could be a circle of waiting; therefore alone is only tried, and waiting is always for shared.
 
+A layer must be whole on the disk before it has its name, or a power cut could leave one that looks whole and has empty
+files. One syncfs(2) does that for the whole tree; fsync(2) of each of thousands of files takes many times as long.
+
     layers/<hex>        the layer           layers/<hex>.lock  the lock
     layers/<hex>.json   its size in bytes   layers/<hex>.tmp   being made    layers/<hex>.gone  being deleted
 """
@@ -19,6 +22,7 @@ import time
 
 from .. import lean
 from ..errors import NanoError
+from ..kernel.calls import Kernel
 from ..paths import remove_tree, write_file
 
 TYPE_CHECKING = False
@@ -115,10 +119,20 @@ def _make(place: str, make: Callable[[str], int]) -> None:
         os.chmod(temporary, 0o755)
         size = make(temporary)
         write_file(f"{place}.json", lean.dumps({"size": size}))
+        _on_disk(temporary, Kernel().syncfs)
         os.rename(temporary, place)
+        _on_disk(os.path.dirname(place), os.fsync)  # the new name too, before a record relies on it
     except BaseException:
         scrub(place)
         raise
+
+
+def _on_disk(directory: str, sync: Callable[[int], None]) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync(fd)
+    finally:
+        os.close(fd)
 
 
 def _lock(place: str, kind: int) -> int | None:

@@ -14,13 +14,13 @@ _OLD = {  # x86_64: asm/unistd_64.h, aarch64: asm-generic/unistd.h
         "ptrace": 101, "capget": 125, "capset": 126, "pivot_root": 155, "mount": 165, "umount2": 166,
         "sethostname": 170, "setdomainname": 171, "unshare": 272, "setns": 308, "keyctl": 250, "seccomp": 317,
         "bpf": 321, "mknodat": 259, "setxattr": 188, "lsetxattr": 189, "syslog": 103, "memfd_create": 319,
-        "setresuid": 117, "setresgid": 119, "setgroups": 116, "execveat": 322, "prlimit64": 302,
+        "setresuid": 117, "setresgid": 119, "setgroups": 116, "execveat": 322, "prlimit64": 302, "syncfs": 306,
     },
     "aarch64": {
         "ptrace": 117, "capget": 90, "capset": 91, "pivot_root": 41, "mount": 40, "umount2": 39,
         "sethostname": 161, "setdomainname": 162, "unshare": 97, "setns": 268, "keyctl": 219, "seccomp": 277,
         "bpf": 280, "mknodat": 33, "setxattr": 5, "lsetxattr": 6, "syslog": 116, "memfd_create": 279,
-        "setresuid": 147, "setresgid": 149, "setgroups": 159, "execveat": 281, "prlimit64": 261,
+        "setresuid": 147, "setresgid": 149, "setgroups": 159, "execveat": 281, "prlimit64": 261, "syncfs": 267,
     },
 }  # fmt: skip
 NR = {

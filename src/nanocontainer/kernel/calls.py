@@ -344,6 +344,11 @@ class Kernel:
     def dup2(self, old: int, new: int, inheritable: bool = True) -> None:
         os.dup2(old, new, inheritable)
 
+    def syncfs(self, fd: int) -> None:
+        """Wait until all that was written to the file system of an open file is on its disk (syncfs(2)). OSError also
+        where some of it could not be written (5.8)."""
+        syscall("syncfs", fd)
+
     # --- mounts: mount(2), umount2(2), pivot_root(2), and the API of Linux 5.2 that makes a mount without a place
 
     def mount(self, source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
