@@ -73,7 +73,7 @@ class Engine:
 
     @property
     def life(self) -> Lifecycle:
-        """All that reads or changes the state goes through here, so its format is checked here. Unsupported, Corrupt."""
+        """What reads or changes the state goes through here, so its format is checked here. Unsupported, Corrupt."""
         if self._life is None:
             self._new = not check_format(self.paths)
             self._life = Lifecycle(self.paths)
