@@ -527,7 +527,8 @@ class Engine:
 
     def _ready(self) -> None:
         """Before something is written: make the state directory, where there is none."""
-        if self.life and self._new:
+        _ = self.life  # checks its format, where there is one
+        if self._new:
             make_state(self.paths)
             self._new = False
 
