@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .image.model import Image
     from .image.progress import Progress
     from .plan.plan import Plan
+    from .plan.telling import Watch
 
     OnProgress = Callable[[Progress], None] | None
 
@@ -141,40 +142,53 @@ class Engine:
         pull: str = "missing",
         platform: str = "",
         on_progress: OnProgress = None,
+        watch: Watch | None = None,
     ) -> tuple[str, Session | None]:
         """Create and start in one go: (its id, a session that is connected before its command runs).
 
-        Returns when the command runs; what failed before that is raised, and nothing is left.
+        Returns when the command runs; what failed before that is raised, and nothing is left. watch: sees each step
+        while it happens (plan/telling.py).
         """
         image = self._image_for(spec, pull, platform, on_progress)
         self.life.facts()
         spec = spec.replace(id=new_id())
-        return spec.id, self._start(spec, attach, image)
+        return spec.id, self._start(spec, attach, image, watch)
 
-    def start(self, ref: str, *, attach: bool = False) -> Session | None:
-        """Start a container that is not running. Nothing happens where it is running, unless attach is wanted."""
+    def start(self, ref: str, *, attach: bool = False, watch: Watch | None = None) -> Session | None:
+        """Start a container that is not running. Nothing happens where it is running, unless attach is wanted. watch:
+        as of launch()."""
         container = self._at_rest(ref)
         if container.state.status in ("running", "paused"):
             return self.attach(ref) if attach else None
         self.life.facts()
-        return self._start(container.spec, attach, None)
+        return self._start(container.spec, attach, None, watch)
 
-    def _start(self, spec: Spec, attach: bool, image: Image | None) -> Session | None:
+    def _start(self, spec: Spec, attach: bool, image: Image | None, watch: Watch | None) -> Session | None:
         """Fork a keeper (or let the zygote do it), and wait for its word."""
         from .container.attach import Session
 
+        if watch:
+            from .container import planner  # noqa: F401 (the watcher knows its steps)
         self._reap()
         report, far = Wire.pair()
         session = theirs = None
         if attach:
             session, theirs = Session.pair()
         try:
-            keeper = self._spawn(spec, far, theirs, image, report, session)
+            keeper = self._spawn(spec, far, theirs, image, report, session, watch)
         finally:
             far.close()
             if theirs:
                 theirs.close()
-        word = report.wait()
+        try:
+            if watch:
+                watch.attend()
+            word = report.wait()
+        except BaseException:
+            report.close()
+            if session:
+                session.close()
+            raise
         report.close()
         if isinstance(word, dict) and "what" not in word:
             return session
@@ -186,11 +200,19 @@ class Engine:
         raise NanoError(f"cannot start container {spec.id[:12]}", "its keeper was killed", "try again")
 
     def _spawn(
-        self, spec: Spec, far: Wire, theirs: Any, image: Image | None, report: Wire, session: Session | None
+        self,
+        spec: Spec,
+        far: Wire,
+        theirs: Any,
+        image: Image | None,
+        report: Wire,
+        session: Session | None,
+        watch: Watch | None,
     ) -> int:
         """The pid of the keeper, if it is a child of ours; 0 for one of the zygote's."""
         if _threads() > 1:
-            self._helper().keep(spec, far.fileno(), theirs.fileno() if theirs else -1, image)
+            telling = watch.telling() if watch else None
+            self._helper().keep(spec, far.fileno(), theirs.fileno() if theirs else -1, image, telling)
             return 0
         from .container.keeper import run_keeper  # before the fork: the keeper shares what we have loaded
 
@@ -199,7 +221,11 @@ class Engine:
             report.close()
             if session:
                 session.close()
-            run_keeper(self.life, Lock(self.paths, spec.id), spec, far, theirs, image=image)
+            telling = None
+            if watch:
+                watch.sock.close()
+                telling = watch.telling()
+            run_keeper(self.life, Lock(self.paths, spec.id), spec, far, theirs, image=image, telling=telling)
         self._children.add(pid)
         return pid
 
@@ -260,15 +286,18 @@ class Engine:
         privileged: bool = False,
         inherit: bool = False,
         size: tuple[int, int] = (0, 0),
+        watch: Watch | None = None,
     ) -> ExecSession:
         """Run one more command in a running container; see ExecSession. inherit: with our own streams, if they are
-        pipes and we have no threads. size: rows and columns of its terminal."""
+        pipes and we have no threads. size: rows and columns of its terminal. watch: as of launch()."""
         options: dict[str, Any] = {
             "args": tuple(args), "env": tuple(env), "cwd": cwd, "user": user, "tty": tty, "stdin": stdin,
             "detach": detach, "privileged": privileged, "size": size,
         }  # fmt: skip
-        if _threads() > 1:
-            return self._helper().exec(self.resolve_id(ref), options)
+        if watch:
+            from .container import joining  # noqa: F401 (the watcher knows its steps)
+        if watch or _threads() > 1:  # who watches must not be who runs the steps: they would wait for each other
+            return self._helper().exec(self.resolve_id(ref), options, watch)
         from .container.exec import run_exec
 
         return run_exec(self.life, self.inspect(ref), inherit=inherit, **options)

@@ -46,6 +46,10 @@ class StepFailed(NanoError):
     """A step of a plan failed; what names it."""
 
 
+class Aborted(NanoError):
+    """Who was asked before a step has said no, or is gone: all that was done is taken back."""
+
+
 class Conflict(NanoError):
     """The name, address or port is taken, or the state forbids it (remove of a running container)."""
 

@@ -301,7 +301,7 @@ def run_exec(
                 inner["stdin"], into = os.pipe()
         world.slots.update(inner)
     held: list[int] = []
-    execution = Execution(plan, world, reporter=Grip(held))
+    execution = Execution(plan, world, reporter=Grip(held, life.reporter))
     try:
         held.append(open_init(life, spec, state))
         execution.run()

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..plan.plan import Plan
+
 
 class Grip(Reporter):
     """Looks at processes that are held (pidfds) before Clone; passes all on to another reporter. NotRunning."""
@@ -23,17 +25,23 @@ class Grip(Reporter):
     def __init__(self, held: Sequence[int], reporter: Reporter | None = None) -> None:
         self.held, self.reporter = held, reporter or Reporter()
 
-    def before(self, index: int, step: Step) -> None:
+    def planned(self, plan: Plan) -> None:
+        self.reporter.planned(plan)
+
+    def before(self, index: int, step: Step) -> bool | None:
         if type(step).__name__ == "Clone":
             for pidfd in self.held:
                 try:
                     signals.pidfd_send_signal(pidfd, 0)
                 except ProcessLookupError:
                     raise NotRunning("cannot join the container", "it has just ended") from None
-        self.reporter.before(index, step)
+        return self.reporter.before(index, step)
 
     def after(self, index: int, step: Step) -> None:
         self.reporter.after(index, step)
 
     def failed(self, index: int, step: Step, error: BaseException) -> None:
         self.reporter.failed(index, step, error)
+
+    def done(self) -> None:
+        self.reporter.done()

@@ -30,20 +30,29 @@ if TYPE_CHECKING:
     from ..image.model import Image
     from ..lean import sockets
     from ..plan.step import World
+    from ..plan.telling import Telling
     from ..plan.wire import Wire
     from .lifecycle import Lifecycle
     from .locks import Lock
 
 
 def run_keeper(
-    life: Lifecycle, lock: Lock, spec: Spec, report: Wire, first: sockets.socket | None, *, image: Image | None
+    life: Lifecycle,
+    lock: Lock,
+    spec: Spec,
+    report: Wire,
+    first: sockets.socket | None,
+    *,
+    image: Image | None,
+    telling: Telling | None = None,
 ) -> NoReturn:
     """The whole life of the keeper, in a process that was just forked. Never returns into its parent's frames.
 
     image: for a container that is yet to be created. first: the socket of the client that is attached from the start.
+    telling: to whom the start is told while it happens.
     """
     try:
-        _keep(life, lock, spec, report, first, image)
+        _keep(life, lock, spec, report, first, image, telling)
     except BaseException as error:
         if isinstance(error, OSError):
             error = failure_of_start(error)
@@ -63,9 +72,19 @@ def failure_of_start(error: OSError) -> NanoError:
 
 
 def _keep(
-    life: Lifecycle, lock: Lock, spec: Spec, report: Wire, first: sockets.socket | None, image: Image | None
+    life: Lifecycle,
+    lock: Lock,
+    spec: Spec,
+    report: Wire,
+    first: sockets.socket | None,
+    image: Image | None,
+    telling: Telling | None,
 ) -> None:
-    _leave_the_caller([report.fileno(), lock.fd, *([first.fileno()] if first else [])])
+    ours = [report.fileno(), lock.fd, *([first.fileno()] if first else []), *([telling.fd] if telling else [])]
+    _leave_the_caller(ours)
+    if telling:
+        telling.mark("keeper")
+        life.reporter = telling
     life.kernel.set_name(f"nanoc:{spec.id[:9]}")
     life.kernel.set_command_line(f"nanocontainer keeper {spec.id[:12]}")
     if not lock.take():
@@ -89,6 +108,9 @@ def _keep(
     emit(life.paths, "container", "start", spec.id, image=spec.image, name=spec.name)
     report.say({"id": spec.id, "name": spec.name})
     report.close()
+    if telling:
+        telling.close()
+        life.reporter = None
     _close_slots(world)
     master = world.slots.get("master", -1)
     held = Held(

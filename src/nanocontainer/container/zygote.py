@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from ..image.model import Image
+    from ..plan.telling import Telling, Watch
     from .exec import ExecSession
     from .lifecycle import Lifecycle
     from .spec import Spec
@@ -48,26 +49,32 @@ class Zygote:
         finally:
             far.close()
 
-    def keep(self, spec: Spec, report: int, first: int, image: Image | None) -> None:
+    def keep(self, spec: Spec, report: int, first: int, image: Image | None, telling: Telling | None = None) -> None:
         """Let it fork a keeper; what comes of it is said on `report`."""
         request = {"spec": spec.as_dict(), "image": image.as_dict() if image else None}
-        self._ask(request, (report, first) if first >= 0 else (report,))
+        self._ask(request, (report, first) if first >= 0 else (report,), telling)
 
-    def exec(self, id: str, options: dict[str, Any]) -> ExecSession:
+    def exec(self, id: str, options: dict[str, Any], watch: Watch | None = None) -> ExecSession:
         """Let it fork a parent for one more command in a container. options: as of run_exec()."""
+        from .exec import DistantSession
+
         report, far = Wire.pair()
         try:
-            self._ask({"exec": id, "options": options}, (far.fileno(),))
+            self._ask({"exec": id, "options": options}, (far.fileno(),), watch.telling() if watch else None)
+            far.close()
+            if watch:
+                watch.attend()
         except BaseException:
             report.close()
             raise
         finally:
             far.close()
-        from .exec import DistantSession
-
         return DistantSession(report)
 
-    def _ask(self, request: dict[str, Any], files: tuple[int, ...]) -> None:
+    def _ask(self, request: dict[str, Any], files: tuple[int, ...], telling: Telling | None) -> None:
+        """telling: the start is told on one more file, the last."""
+        if telling:
+            request, files = {**request, "asks": telling.asks}, (*files, telling.fd)
         data = dumps(request).encode()
         if len(data) > _LARGEST // 4:
             raise NanoError("cannot start the container or command", f"its words are too long ({len(data)} bytes)")
@@ -96,32 +103,44 @@ def main() -> NoReturn:
     gc.collect()
     gc.freeze()
     while True:
-        data, fds = recv_fds(sock, _LARGEST, 2)
+        data, fds = recv_fds(sock, _LARGEST, 3)
         if not data:
             os._exit(0)
         request = loads(data.decode())
         if os.fork() == 0:
             signals.signal(signals.SIGCHLD, signals.SIG_DFL)
             signals.signal(signals.SIGINT, signals.SIG_DFL)
+            telling = None
+            if "asks" in request:
+                *fds, last = fds
+                from ..plan.telling import Telling
+
+                telling = Telling(last, asks=request["asks"])
             if "exec" in request:
                 sock.close()
-                _be_parent(life, request["exec"], request["options"], Wire(sockets.socket(fileno=fds[0])))
+                report = Wire(sockets.socket(fileno=fds[0]))
+                _be_parent(life, request["exec"], request["options"], report, telling)
             spec = Spec.from_dict(request["spec"])
             image = Image.from_dict(request["image"]) if request["image"] else None
             report = Wire(sockets.socket(fileno=fds[0]))
             first = sockets.socket(fileno=fds[1]) if len(fds) > 1 else None
-            run_keeper(life, Lock(life.paths, spec.id), spec, report, first, image=image)
+            run_keeper(life, Lock(life.paths, spec.id), spec, report, first, image=image, telling=telling)
         for fd in fds:
             os.close(fd)
 
 
-def _be_parent(life: Lifecycle, id: str, options: dict[str, Any], report: Wire) -> NoReturn:
+def _be_parent(
+    life: Lifecycle, id: str, options: dict[str, Any], report: Wire, telling: Telling | None
+) -> NoReturn:
     """Start a command in a container, hand its streams over, wait for its end, say its exit code."""
     from .exec import run_exec
 
     try:
         os.setsid()  # keys of the program's terminal do not mean us
+        life.reporter = telling
         session = run_exec(life, life.settle(id), **options)
+        if telling:
+            telling.close()
         session.hand_over(report)
         session.close()
         report.say({"code": session.wait()})

@@ -51,6 +51,7 @@ class Execution:
         What a failed plan left behind is in the journal: the caller recovers.
         """
         steps, wire = self.plan.steps, self.wire
+        self.reporter.planned(self.plan)
         inside = False  # whether the turn is the other side's
         for index, step in enumerate(steps):
             if step.side == "inside":
@@ -71,10 +72,12 @@ class Execution:
             self._await_inside(expect_go=False)
         if wire:
             wire.close()
+        self.reporter.done()
 
     def _one(self, index: int, step: Step) -> None:
-        self.reporter.before(index, step)
         try:
+            if self.reporter.before(index, step):
+                return
             if step.residue != "init" and self.journal:
                 self.journal.note(step)
             step.do(self.world)
@@ -112,9 +115,9 @@ class Execution:
                 while steps[index].side == "host":
                     index += 1
                 step = steps[index]
-                self.reporter.before(index, step)
-                step.do(self.world)
-                self.reporter.after(index, step)
+                if not self.reporter.before(index, step):
+                    step.do(self.world)
+                    self.reporter.after(index, step)
                 if steps[index + 1].side == "host":
                     wire.go()
                     if wire.wait() is not True:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..errors import NanoError
     from ..kernel.calls import Kernel
+    from .plan import Plan
 
     Side = Literal["host", "inside"]
     Residue = Literal["init", "kernel", "disk"]
@@ -85,8 +86,15 @@ class Reporter:
     Called in the process that runs the step: for inside steps that is init, in its new namespaces.
     """
 
-    def before(self, index: int, step: Step) -> None: ...
+    def planned(self, plan: Plan) -> None:
+        """These are the steps; none has been run."""
+
+    def before(self, index: int, step: Step) -> bool | None:
+        """True: leave this step out."""
 
     def after(self, index: int, step: Step) -> None: ...
 
     def failed(self, index: int, step: Step, error: BaseException) -> None: ...
+
+    def done(self) -> None:
+        """All steps have succeeded."""
