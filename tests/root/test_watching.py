@@ -79,7 +79,9 @@ def open_files(pid: int) -> list[str]:
 
 
 def _settled(engine: Engine, before: census.Count) -> list[str]:
-    engine._reap()
+    for pid in engine._children:  # keepers of starts that have failed
+        os.waitpid(pid, 0)
+    engine._children.clear()
     return census.settle(before)
 
 

@@ -157,7 +157,7 @@ class Lifecycle:
                 known = not state.keeper  # its keeper came to its end, and could not take it down (watch.py)
                 code, why = (state.exit_code, "") if known else (LOST, self._why_lost(state))
                 container = Container(spec, self.ended(spec, state, code, why))
-            elif self._left_over(container) and not self._clear_start(id) and spec.auto_remove:
+            elif self._left_over(container) and not self.clear_start(id) and spec.auto_remove:
                 self.remove_files(spec, anonymous=True)
             if not self.store.exists(id):
                 raise NotFound(f"no such container: {id[:12]}", "its keeper was lost, and it was removed")
@@ -245,13 +245,13 @@ class Lifecycle:
         if lock is None:
             return
         try:
-            if not os.path.exists(f"{self.paths.container(id)}/state.json") and not self._clear_start(id):
+            if not os.path.exists(f"{self.paths.container(id)}/state.json") and not self.clear_start(id):
                     self.store.remove(id, self._half_made_name(id))
         finally:
             lock.release()
 
-    def _clear_start(self, id: str) -> list[str]:
-        """take_down() of a start that was killed, perhaps before its journal named the claims that it had made.
+    def clear_start(self, id: str) -> list[str]:
+        """take_down() of a start that did not come to its end, perhaps before its journal named all that was claimed.
 
         A bridge goes when no address of its network is claimed, so those are given back first; published ports are
         taken back as long as they are claimed, so those last.
@@ -281,7 +281,7 @@ class Lifecycle:
                 raise NotFound(f"no such container: {id[:12]}")
             raise Conflict(f"cannot remove container {id[:12]}", "it is running", "stop it first, or use rm -f")
         try:
-            failures = self._clear_start(id)
+            failures = self.clear_start(id)
             if failures:
                 raise NanoError(f"cannot remove container {id[:12]}", "; ".join(failures))
             try:

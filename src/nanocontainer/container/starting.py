@@ -64,7 +64,6 @@ def bring_up(life: Lifecycle, spec: Spec, streams: dict[str, int]) -> tuple[Worl
     host = life.facts()
     life.take_down(spec.id)  # what an earlier start left, if it was killed
     Journal(f"{life.paths.container(spec.id)}/journal", life.boot).begin()  # before the first claim
-    allotment = None
     held: list[int] = []  # containers that this one joins
     try:
         image = life.images.find(spec.image_id)
@@ -75,9 +74,7 @@ def bring_up(life: Lifecycle, spec: Spec, streams: dict[str, int]) -> tuple[Worl
         plan = planner.plan_start(wish, inputs, host, allotment, life.paths)
         world = _execute(life, plan, spec.id, streams, held)
     except BaseException as error:
-        failures = life.take_down(spec.id)
-        if allotment:
-            allot.release(allotment, life.paths, spec.id)
+        failures = life.clear_start(spec.id)
         if isinstance(error, OSError):
             raise NanoError("cannot start the container", str(error), _disk_hint(error)) from None
         if failures and isinstance(error, NanoError):

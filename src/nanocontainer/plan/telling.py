@@ -60,7 +60,7 @@ class Told(Record):
 
 
 class Telling(Reporter):
-    """The telling end, in the keeper and in init. asks: wait for an answer before each step. Aborted where that is no."""
+    """The telling end, in the keeper and in init. asks: wait for an answer before each step; Aborted where it is no."""
 
     def __init__(self, fd: int, *, asks: bool) -> None:
         self.fd, self.asks = fd, asks
