@@ -112,7 +112,7 @@ def main() -> NoReturn:
             signals.signal(signals.SIGINT, signals.SIG_DFL)
             telling = None
             if "asks" in request:
-                *fds, last = fds
+                fds, last = fds[:-1], fds[-1]
                 from ..plan.telling import Telling
 
                 telling = Telling(last, asks=request["asks"])
