@@ -20,7 +20,7 @@ from _thread import allocate_lock  # threading has a Python half
 
 from .container.lifecycle import PATIENCE, Lifecycle
 from .container.locks import Lock, holder
-from .errors import Conflict, Corrupt, NanoError, NotFound, NotPermitted, NotRunning, Unsupported
+from .errors import Busy, Conflict, Corrupt, NanoError, NotFound, NotPermitted, NotRunning, Unsupported
 from .paths import Paths, check_format, make_state, new_id
 from .plan.wire import Wire
 from .record import Record
@@ -156,12 +156,22 @@ class Engine:
 
     def start(self, ref: str, *, attach: bool = False, watch: Watch | None = None) -> Session | None:
         """Start a container that is not running. Nothing happens where it is running, unless attach is wanted. watch:
-        as of launch()."""
-        container = self._at_rest(ref)
-        if container.state.status in ("running", "paused"):
-            return self.attach(ref) if attach else None
-        self.life.facts()
-        return self._start(container.spec, attach, None, watch)
+        as of launch().
+
+        Where several do this at once, one of them starts it, and the others find it running. Busy.
+        """
+        id = self.resolve_id(ref)
+        deadline = time.monotonic() + _PATIENCE_WITH_STARTS
+        while True:
+            container = self._at_rest(id)
+            if container.state.status in ("running", "paused"):
+                return self.attach(id) if attach else None
+            self.life.facts()
+            try:
+                return self._start(container.spec, attach, None, watch)
+            except Busy:  # others were faster
+                if time.monotonic() > deadline:
+                    raise
 
     def _start(self, spec: Spec, attach: bool, image: Image | None, watch: Watch | None) -> Session | None:
         """Fork a keeper (or let the zygote do it), and wait for its word."""
@@ -317,11 +327,14 @@ class Engine:
         """
         from .container.signalling import number_of
 
+        deadline = time.monotonic() + _PATIENCE_WITH_STARTS
         container = self._at_rest(ref)
-        if container.state.status not in ("running", "paused"):
-            if holder(self.paths, container.id):
-                raise Conflict(f"cannot stop container {container.name}", "it is just being started", "try again")
-            return
+        while container.state.status not in ("running", "paused"):
+            if not holder(self.paths, container.id):
+                return
+            if time.monotonic() > deadline:
+                raise Busy(f"cannot stop container {container.name}", "it is just being started", "try again")
+            container = self._at_rest(container.id)
         seconds = container.spec.stop_timeout if timeout is None else timeout
         number = number_of(signal or container.spec.stop_signal or "TERM")
         if container.state.status == "paused":

@@ -58,6 +58,10 @@ class NotRunning(Conflict):
     """The container must be running for this."""
 
 
+class Busy(Conflict):
+    """Somebody else starts the container just now, takes it down or removes it."""
+
+
 class NotPermitted(NanoError):
     """Root, a capability or a credential is missing."""
 

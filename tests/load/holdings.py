@@ -52,11 +52,13 @@ def of_the_machine() -> Held:
 
 
 def of_a_process(pid: int) -> Held:
-    """Open files, and memory in KiB: its share of all it uses, and what it alone has written (proc_pid_smaps(5))."""
+    """Open files, and memory in KiB (proc_pid_smaps(5)): its share of all it uses, what it has written, and what of
+    that no other process shares: a fork makes that less for as long as it lives."""
     memory = keyed(Path(f"/proc/{pid}/smaps_rollup"))
     return {
         "files": len(os.listdir(f"/proc/{pid}/fd")),
         "PSS, KiB": memory["Pss:"],
+        "anonymous, KiB": memory["Anonymous:"],
         "private dirty, KiB": memory["Private_Dirty:"],
     }
 

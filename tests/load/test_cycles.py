@@ -178,7 +178,7 @@ def test_with_the_api(clean: Nano, progress: Callable[[str], None], kind: str) -
         if held:
             grown = holdings.growth(held)
             assert grown["files"] == 0, grown
-            assert grown["private dirty, KiB"] < 512, grown
+            assert grown["anonymous, KiB"] < 1024, grown  # an allocator comes to rest slowly
 
 
 def _helper(pid: int) -> int:

@@ -13,7 +13,7 @@ import gc
 import os
 
 from .. import bundle
-from ..errors import CommandNotExecutable, CommandNotFound, NanoError
+from ..errors import Busy, CommandNotExecutable, CommandNotFound, NanoError
 from ..lean import signals
 from ..plan.execute import HINTS
 from .attach import Client, listen
@@ -88,7 +88,8 @@ def _keep(
     life.kernel.set_name(f"nanoc:{spec.id[:9]}")
     life.kernel.set_command_line(f"nanocontainer keeper {spec.id[:12]}")
     if not lock.take():
-        raise NanoError(f"container {spec.id[:12]} is already being started or is running")
+        why = "it is just being started, taken down or removed by somebody else"
+        raise Busy(f"cannot start container {spec.name or spec.id[:12]}", why, "try again")
     if image:
         spec = create(life, spec, image, spec.id, starting=True)
     state = State() if image else life.store.state(spec.id)
