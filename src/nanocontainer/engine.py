@@ -565,7 +565,10 @@ class Engine:
         in_use: dict[str, list[str]] = {}
         for container in self.life.containers():
             in_use.setdefault(container.spec.image_id, []).append(container.name)
-        return self.life.images.remove(name, force=force, in_use=in_use)
+        store = self.life.store
+        return self.life.images.remove(
+            name, force=force, in_use=in_use, taken=lambda id: any(one.spec.image_id == id for one in store.list())
+        )
 
     def _ready(self) -> None:
         """Before something is written: make the state directory, where there is none."""

@@ -34,9 +34,9 @@ EXPECTED = {
     "no such image": r"no such image: |cannot be found|not here|manifest unknown",
     "name in use": r"the container name '\w+' is already in use",
     "port in use": r"port \d+/tcp is already in use on the host: container \w+ has published it",
-    "address in use": r"address [\d.]+ is already in use",
-    "not running": r"is not running|it has just ended|it is (created|exited|running|paused), not",
-    "paused": r"it is paused",
+    "address in use": r"address [\d.]+ is in use",
+    "not running": r"is not running|it has just ended|first process is gone|it is (created|exited|running|paused)",
+    "paused": r"is paused",
     "running": r"it is running",
     "image in use": r"is using|used by|in use by container",
     "is being started": r"just being started",
@@ -155,7 +155,8 @@ def command(draw: random.Random, mix: Mix) -> tuple[list[str], int]:
 
 WEIGHTS = {
     "create": 6, "run": 8, "run -d": 8, "run --rm": 6, "start": 14, "start -a": 3, "stop -t 0": 6, "restart -t 0": 8,
-    "kill": 5, "rm": 4, "rm -f": 4, "exec": 8, "logs": 4, "logs -f": 3, "inspect": 5, "wait": 8, "attach --no-stdin": 3,
+    "kill": 5, "rm -v": 4, "rm -f -v": 4, "exec": 8, "logs": 4, "logs -f": 3, "inspect": 5, "wait": 8,
+    "attach --no-stdin": 3,
     "pause": 2, "unpause": 4, "ps -a": 5, "images": 2, "tag": 4, "rmi": 3, "rmi -f": 2, "load": 2, "pull": 3,
 }  # fmt: skip
 

@@ -235,6 +235,21 @@ def test_rmi_of_what_containers_use(store: ImageStore) -> None:
     assert store.remove(image.id) == [f"Deleted: {image.id}", f"Deleted: {image.layers[0]}"]
 
 
+def test_rmi_while_a_container_is_made_of_it(store: ImageStore) -> None:
+    """The container appears after its users were asked for: it is asked once more when the record is gone."""
+    image = add(store, ALPINE)
+    asked = []
+
+    def taken(id: str) -> bool:
+        asked.append((id, store.list()))
+        return True
+
+    assert store.remove("alpine", taken=taken) == ["Untagged: alpine:latest"]
+    assert asked == [(image.id, [])]
+    assert store.find(image.id) == image.replace(names=())
+    assert store.layer_paths(image)
+
+
 def test_shared_layers_stay(store: ImageStore) -> None:
     first = add(store, "docker.io/library/a:1", layers=("base", "a"))
     second = add(store, "docker.io/library/b:1", layers=("base", "b"))

@@ -7,7 +7,7 @@ import os
 import time
 
 from ..clock import rfc3339
-from ..errors import InvalidInput, NanoError, NotFound, NotRunning
+from ..errors import Corrupt, InvalidInput, NanoError, NotFound, NotRunning
 from ..network import allot, names
 from ..paths import make_dirs, new_id
 from ..plan.execute import Execution
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def create(life: Lifecycle, wish: Spec, image: Image, id: str, *, starting: bool = False) -> Spec:
     """Claim a name, fill in the specification and write it down. The caller holds the container's lock. starting: it
     will be started at once, and is a leftover if that is killed."""
-    layers = life.images.layer_paths(image)
+    layers = _layers(life, image)
     name = ""
     try:
         name = life.store.claim_name(wish.name, id, life.kept)
@@ -47,6 +47,8 @@ def create(life: Lifecycle, wish: Spec, image: Image, id: str, *, starting: bool
         if starting:
             Journal(f"{life.paths.container(id)}/journal", life.boot).begin()
         life.store.save(id, State())
+        if not starting:
+            life.images.find(spec.image_id)  # once more, now that it is seen to be in use (a start does the same)
     except BaseException as error:
         life.store.remove(id, name)
         if isinstance(error, OSError):
@@ -135,12 +137,20 @@ def _inputs(life: Lifecycle, spec: Spec, image: Image, held: list[int]) -> plann
                 f"mounts of type {mount.kind!r} are not supported yet", "", "use bind, volume or tmpfs"
             )
     return planner.Inputs(
-        layers=life.images.layer_paths(image),
+        layers=_layers(life, image),
         sources=tuple(sources),
         devices=_devices(spec),
         pid_target=_target(life, spec.pid_mode, held),
         ipc_target=_target(life, spec.ipc_mode, held),
     )
+
+
+def _layers(life: Lifecycle, image: Image) -> tuple[str, ...]:
+    try:
+        return life.images.layer_paths(image)
+    except Corrupt:
+        life.images.find(image.id)  # NotFound: it has just been removed, and with it its layers
+        raise
 
 
 def _devices(spec: Spec) -> tuple[AddDevice, ...]:

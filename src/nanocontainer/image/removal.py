@@ -11,21 +11,25 @@ import os
 from ..errors import Conflict, Corrupt, NanoError, NotFound
 from . import claims
 from .reference import familiar, parse_reference
-from .store import ImageStore, _quote
+from .store import ImageStore, _named, _quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
-def remove(store: ImageStore, name: str, force: bool, in_use: Mapping[str, Sequence[str]]) -> list[str]:
+def remove(
+    store: ImageStore, name: str, force: bool, in_use: Mapping[str, Sequence[str]], taken: Callable[[str], bool]
+) -> list[str]:
     """See ImageStore.remove."""
-    lines = _remove(store, name, force, in_use)
+    lines = _remove(store, name, force, in_use, taken)
     tidy(store)
     return lines
 
 
-def _remove(store: ImageStore, name: str, force: bool, in_use: Mapping[str, Sequence[str]]) -> list[str]:
+def _remove(
+    store: ImageStore, name: str, force: bool, in_use: Mapping[str, Sequence[str]], taken: Callable[[str], bool]
+) -> list[str]:
     """The rules are those of moby's ImageDelete."""
     with store.locked():
         hex, named = store._resolve(name)
@@ -56,7 +60,7 @@ def _remove(store: ImageStore, name: str, force: bool, in_use: Mapping[str, Sequ
         if left or users:
             store._rewrite(hex, left)
             return lines
-        return lines + _delete(store, hex)
+        return lines + _delete(store, hex, taken)
 
 
 def tidy(store: ImageStore) -> None:
@@ -114,17 +118,24 @@ def take_back(store: ImageStore, ids: Sequence[str], diff_ids: Sequence[str]) ->
                 os.unlink(f"{store.root}/blobs/sha256/{entry}")
 
 
-def _delete(store: ImageStore, hex: str) -> list[str]:
-    """The record, then layers and blobs that nothing needs any more. The lock is held."""
+def _delete(store: ImageStore, hex: str, taken: Callable[[str], bool]) -> list[str]:
+    """The record, then layers and blobs that nothing needs any more. The lock is held.
+
+    Who makes a container holds no lock of ours: it writes the container down, and then reads the record (again). We
+    delete the record, and then ask for containers. So one of the two learns of the other, whoever is faster.
+    """
     path = f"{store.root}/ids/{hex}.json"
     try:
         image = store._read(path, hex)
         layers, manifests = image.layers, {image.manifest, *(digest.split("@")[1] for digest in image.digests)}
     except Corrupt:
-        layers, manifests = (), set()  # sweep finds its layers
+        image, layers, manifests = None, (), set()  # sweep finds its layers
     except NotFound:  # names without a record: they are gone now
         return []
     os.unlink(path)
+    if image and taken(f"sha256:{hex}"):
+        store._write(_named(image, ()))
+        return []
     lines = [f"Deleted: sha256:{hex}"]
     deleted = _delete_layers(store, layers)
     _, blobs = _needed(store)

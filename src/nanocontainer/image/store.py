@@ -162,15 +162,23 @@ class ImageStore:
             self._point({str(target)}, image.id[7:], before)
         return image
 
-    def remove(self, name: str, *, force: bool = False, in_use: Mapping[str, Sequence[str]] | None = None) -> Lines:
+    def remove(
+        self,
+        name: str,
+        *,
+        force: bool = False,
+        in_use: Mapping[str, Sequence[str]] | None = None,
+        taken: Callable[[str], bool] = lambda id: False,
+    ) -> Lines:
         """docker rmi: untag, and delete the image with its last name. Returns "Untagged: x", "Deleted: sha256:y" lines.
 
         in_use: image ids and the names of the containers made of them. Those need the layers: even with force such an
-        image only loses its names.
+        image only loses its names. taken(image id): whether a container is made of it, asked when the record is gone:
+        one that was made meanwhile keeps it too.
         """
         from .removal import remove
 
-        return remove(self, name, force, in_use or {})
+        return remove(self, name, force, in_use or {}, taken)
 
     def sweep(self) -> Lines:
         """Delete what killed pulls left, and layers and blobs no image needs. Returns the paths. Safe at any time.
