@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from .container.attach import Session
+    from .container.diagnosis import Diagnosis
     from .container.exec import ExecSession
     from .container.logs import LogLine
     from .container.spec import Container, Spec
@@ -613,6 +614,17 @@ class Engine:
             "SecurityOptions": [word for word, there in (("seccomp", host.seccomp), ("cgroupns", True)) if there],
             "Name": os.uname().nodename,
         }
+
+
+    def doctor(self, *, repair: bool = False) -> Diagnosis:
+        """What this host offers to containers, and what crashes have left. repair: clear that away as far as nothing
+        of the user's is lost: volumes, writable layers and images are only named. Needs no root for the first part."""
+        from .container.diagnosis import diagnose
+        from .container.offers import examine
+        from .kernel.probes import Host
+
+        life = Lifecycle(self.paths)  # not self.life: a state directory of another format is a finding, and no error
+        return diagnose(life, examine(Host(self.paths.state)), repair=repair)
 
 
 def _threads() -> int:

@@ -35,6 +35,7 @@ VERBS: dict[str, Verb] = {
     "inspect": ("inspect", "INSPECT", "See-through", "Show all that is known of containers and images, as JSON"),
     "version": ("system", "VERSION", "System", "Show the version"),
     "info": ("system", "INFO", "System", "Show what the engine and this machine can do"),
+    "doctor": ("doctor", "DOCTOR", "System", "Check this machine, and what crashes have left"),
     "completion": ("complete", "COMPLETION", "System", "Print the completion script of a shell"),
 }
 
@@ -86,7 +87,7 @@ GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
             "tag": "tag",
         },
     ),
-    "system": ("Look at the engine", {"info": "info"}),
+    "system": ("Look at the engine", {"doctor": "doctor", "info": "info"}),
 }
 
 

@@ -155,7 +155,7 @@ class Lifecycle:
             spec, state = container.spec, container.state
             if state.status in ("running", "paused"):
                 known = not state.keeper  # its keeper came to its end, and could not take it down (watch.py)
-                code, why = (state.exit_code, "") if known else (LOST, self._why_lost(state))
+                code, why = (state.exit_code, "") if known else (LOST, self.why_lost(state))
                 container = Container(spec, self.ended(spec, state, code, why))
             elif self._left_over(container) and not self.clear_start(id) and spec.auto_remove:
                 self.remove_files(spec, anonymous=True)
@@ -196,7 +196,7 @@ class Lifecycle:
             return None
         return lock
 
-    def _why_lost(self, state: State) -> str:
+    def why_lost(self, state: State) -> str:
         return "keeper lost" if state.boot == self.boot else "the host was restarted"
 
     def containers(self, on_broken: Callable[[NanoError], None] | None = None) -> list[Container]:
@@ -283,7 +283,8 @@ class Lifecycle:
         try:
             failures = self.clear_start(id)
             if failures:
-                raise NanoError(f"cannot remove container {id[:12]}", "; ".join(failures))
+                hint = "`nanocontainer doctor` says what can be done"
+                raise NanoError(f"cannot remove container {id[:12]}", "; ".join(failures), hint)
             try:
                 spec = self.store.spec(id)
             except NotFound:

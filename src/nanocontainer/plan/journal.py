@@ -99,7 +99,7 @@ def recover(path: str, world: World, boot: str) -> list[str]:
     failures = []
     for entry in read(path):
         if entry.step is None:
-            failures.append(f"{entry.name}: unknown to this version")
+            failures.append(f"{entry.name}: unknown to this version, and left to the one that wrote {path}")
             continue
         if entry.step.residue == "kernel" and entry.boot != boot:
             continue  # the kernel that held it is gone
