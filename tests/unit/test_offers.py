@@ -172,7 +172,7 @@ def diagnosis(*features: Feature, leftovers: tuple[Leftover, ...] = (), unseen: 
 
 
 GOOD = Feature("seccomp", "Security", "seccomp", "ok", "filters can be loaded", needed=True)
-LACKING = Feature("overlayfs", "File systems", "overlayfs", "missing", "not known", "no container runs", "load it", True)
+LACKING = Feature("overlayfs", "File systems", "overlayfs", "missing", "not known", "no container runs", "mend", True)
 COSTLY = Feature("selinux", "Security", "SELinux", "missing", "turned off", "labels", "boot with it")
 FULL = Feature("disk-space", "File systems", "free space", "limited", "1 MB", "pulls fail", "prune")
 LEFT = Leftover("stale-name", "/names/web", "container is not there", "given back")
