@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any, BinaryIO
 
+    from .container.anatomy import Anatomy, WhichLayer
     from .container.attach import Session
     from .container.diagnosis import Diagnosis
     from .container.exec import ExecSession
@@ -502,6 +503,18 @@ class Engine:
             return own, own + self.image(container.spec.image_id).size
         except NanoError:
             return own, own
+
+    def anatomy(self, ref: str) -> Anatomy:
+        """All that a container is made of, as the kernel has it now (container/anatomy.py). Needs root."""
+        from .container.anatomy import anatomy
+
+        return anatomy(self.life, self.inspect(ref))
+
+    def which_layer(self, ref: str, path: str) -> WhichLayer:
+        """Which layer of a container provides, deletes or hides a path."""
+        from .container.anatomy import which_layer
+
+        return which_layer(self.life, self.inspect(ref), path)
 
     def explain(self, spec: Spec) -> Plan:
         """The plan of a start, without starting anything. Needs no root. NotFound where the image is not here."""

@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-from html.parser import HTMLParser
-
 import pytest
 
 from nanocontainer.cmd import page
 
-HOSTILE = (
-    "</title></style><script>alert(1)</script>\"'><img src=x onerror=alert(1)>\x1b[31m\u202egnp.exe\udcff\x00&amp;"
-)
-
-
-class Seen(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
+from .pages import HOSTILE, Seen
 
 
 def test_hostile_text_stays_text_in_every_helper() -> None:

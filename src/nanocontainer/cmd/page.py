@@ -70,7 +70,7 @@ dl{display:grid;grid-template-columns:minmax(7em,max-content) 1fr;gap:.3em 1.2em
 dt{color:var(--soft)}
 dd{margin:0;min-width:0}
 table{border-collapse:collapse;width:100%;font-size:.94em}
-th{text-align:left;font-weight:600;color:var(--soft);font-size:.88em}
+th{text-align:left;font-weight:600;color:var(--soft);font-size:.88em;white-space:nowrap}
 th,td{padding:6px 14px 6px 0;vertical-align:top;border-bottom:1px solid var(--edge)}
 tr:last-child>td{border-bottom:0}
 th:last-child,td:last-child{padding-right:0}

@@ -33,6 +33,7 @@ VERBS: dict[str, Verb] = {
     "tag": ("images", "TAG", "Image", "Give an image another name"),
     "load": ("images", "LOAD", "Image", "Load images from a tar archive or from stdin"),
     "inspect": ("inspect", "INSPECT", "See-through", "Show all that is known of containers and images, as JSON"),
+    "anatomy": ("anatomy", "ANATOMY", "See-through", "Show what a container is made of, as the kernel has it now"),
     "version": ("system", "VERSION", "System", "Show the version"),
     "info": ("system", "INFO", "System", "Show what the engine and this machine can do"),
     "doctor": ("doctor", "DOCTOR", "System", "Check this machine, and what crashes have left"),

@@ -35,8 +35,8 @@ _SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT = 270, 10, 11, 12
 # linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h, if_bridge.h, veth.h
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK, _NEWADDR, _GETADDR = 16, 17, 18, 19, 20, 22
 _NEWROUTE, _GETROUTE, _NEWNEIGH = 24, 26, 28
-_ADDRESS, _IFNAME, _MTU, _MASTER, _PROTINFO, _LINKINFO, _NET_NS_PID, _EXT_MASK, _NET_NS_FD = (
-    1, 3, 4, 10, 12, 18, 19, 29, 28
+_ADDRESS, _IFNAME, _MTU, _PEER, _MASTER, _PROTINFO, _LINKINFO, _NET_NS_PID, _EXT_MASK, _NET_NS_FD = (
+    1, 3, 4, 5, 10, 12, 18, 19, 29, 28
 )  # fmt: skip
 _INFO_KIND, _INFO_DATA, _VETH_PEER, _SKIP_STATS = 1, 2, 1, 8
 _PORT_HAIRPIN, _PORT_ISOLATED = 4, 33
@@ -54,7 +54,7 @@ LOOPBACK = 1  # the index of lo, in every namespace
 
 class Link(Record):
     """A network interface. index: its number in its namespace; master: the index of the bridge it is a port of, or 0.
-    mac: "02:42:…", empty where it has none."""
+    mac: "02:42:…", empty where it has none. peer: the index of the cable's other end, in that end's namespace, or 0."""
 
     index: int
     name: str
@@ -63,6 +63,7 @@ class Link(Record):
     master: int = 0
     mac: str = ""
     kind: str = ""
+    peer: int = 0
 
 
 class Route(Record):
@@ -403,6 +404,7 @@ def _link(body: bytes) -> Link:
         _u32(attrs.get(_MASTER)),
         attrs.get(_ADDRESS, b"").hex(":"),
         info.get(_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace"),
+        _u32(attrs.get(_PEER)),
     )
 
 
