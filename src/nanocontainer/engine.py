@@ -532,6 +532,37 @@ class Engine:
             image, layers = Image(id="sha256:" + "0" * 64, config=ImageConfig()), (f"{self.paths.images}/layers/IMAGE",)
         return imagined_plan(self.life, spec, image, layers, probe())
 
+    def script(self, spec: Spec, title: str) -> str:
+        """A shell script that makes this container (container/exporting.py). Needs no root where the images can be
+        read. NotFound where the image is not here."""
+        from .clock import rfc3339
+        from .container import exporting, planner
+        from .kernel.facts import probe
+
+        try:
+            image = self.image(spec.image)
+            layers = self.life.images.layer_paths(image)
+        except NotPermitted:
+            from .image.model import Image, ImageConfig
+
+            if not spec.command:
+                spec = spec.replace(command=("sh",))
+            image, layers = Image(id="sha256:" + "0" * 64, config=ImageConfig()), (f"{self.paths.images}/layers/IMAGE",)
+            title += "  (The image could not be read without root: put its layers in the place of IMAGE.)"
+        id = exporting.new_id()
+        spec = planner.resolve(spec, image, id=id, name=spec.name or id, created=rfc3339(time.time_ns()))
+        return exporting.script_of(self.life, spec, id, layers, probe(), title)
+
+    def script_of(self, ref: str) -> str:
+        """A shell script that makes a container like this one, from its image; the two can run side by side."""
+        from .container import exporting
+        from .kernel.facts import probe
+
+        spec = self.life.store.spec(self.life.store.resolve(ref))
+        layers = self.life.images.layer_paths(self.life.images.find(spec.image_id))
+        title = f"A container like {spec.name}, of the image {spec.image}, made by hand."
+        return exporting.script_of(self.life, spec, exporting.new_id(), layers, probe(), title)
+
     # --- images
 
     def image(self, name: str) -> Image:

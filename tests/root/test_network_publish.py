@@ -209,7 +209,8 @@ def test_the_exported_script_does_the_same(tmp_path: Path) -> None:
     container = Container(engine, Port(80, 18080, "127.0.0.1"))
     lines = [step.shell() for step in container.steps if type(step).__name__ != "ReservePort"]
     shown = ['nsenter --net="$netns" ip -br address', "ip -br link", 'nft list map inet "$1" ports_at']
-    script = "\n".join(["set -e", *lines, *shown])
+    frame = ["set -e", f"dir={tmp_path}", 'die() { echo "$*" >&2; exit 1; }', "trap 'umount \"$netns\"' EXIT"]
+    script = "\n".join([*frame, *lines, *shown])
     done = subprocess.run(["sh", "-c", script, "sh", table_name(engine.paths)], capture_output=True, text=True)
     container.began = len(container.steps)
     container.stop()

@@ -182,22 +182,23 @@ def _progress(given: Given) -> Callable[[Any], None] | None:
 
 
 def _explain(app: App, given: Given, spec: Spec) -> int:
-    """`run --explain`: the plan in words, or the shell lines of its steps."""
+    """`run --explain`: the plan in words, or as a script that does the same."""
     form = given["explain"]
-    if form not in ("text", "true", "shell"):
-        raise InvalidInput("invalid --explain", f"{form!r} is not text or shell")
+    if form == "script":
+        from .export import script
+
+        return script(app, given, spec)
+    if form not in ("text", "true"):
+        raise InvalidInput("invalid --explain", f"{form!r} is not text or script")
     plan = app.engine.explain(spec)
     if not given["detach"]:
         command = spec.entrypoint or spec.command or plan.steps[plan.find("Exec")].args  # type: ignore[attr-defined]
         asked, spec = spec, _on_terminal(given, spec, command)
         if spec != asked:
             plan = app.engine.explain(spec)
-    if form == "shell":
-        out("".join(f"{step.shell()}\n" for step in plan))
-    else:
-        from ..plan.explain import as_text
+    from ..plan.explain import as_text
 
-        out(f"{as_text(plan, min(width(), 120))}\n")
+    out(f"{as_text(plan, min(width(), 120))}\n")
     return 0
 
 
@@ -235,6 +236,7 @@ RUN = Command(
         ("The current directory at /work, with at most 512 MB and two CPUs",
          "nanocontainer run --rm -v .:/work -w /work -m 512m --cpus 2 python python3 script.py"),
         ("What would happen, step by step", "nanocontainer run --explain debian true"),
+        ("The same as a shell script that really runs", "nanocontainer run --explain=script debian true > by-hand.sh"),
     ),
 )  # fmt: skip
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 DETACH: Table = (
     ("detach", "d", "bool", False, "Run the container in the background and print its id"),
     ("sig-proxy", "", "bool", True, "Pass the signals this command receives on to the container"),
-    ("explain", "", "optional", "text", "Print the steps of this start (text, shell), run none of them; needs no root"),
+    ("explain", "", "optional", "text", "Print the steps of this start (text, script), and run none; needs no root"),
 )
 
 CONTAINER: Table = (

@@ -32,6 +32,7 @@ VERBS: dict[str, Verb] = {
     "rmi": ("images", "RMI", "Image", "Remove one or more images"),
     "tag": ("images", "TAG", "Image", "Give an image another name"),
     "load": ("images", "LOAD", "Image", "Load images from a tar archive or from stdin"),
+    "export": ("export", "EXPORT", "See-through", "Print a shell script that makes the same container by hand"),
     "inspect": ("inspect", "INSPECT", "See-through", "Show all that is known of containers and images, as JSON"),
     "anatomy": ("anatomy", "ANATOMY", "See-through", "Show what a container is made of, as the kernel has it now"),
     "version": ("system", "VERSION", "System", "Show the version"),
@@ -53,7 +54,7 @@ HIDDEN: dict[str, Verb] = {
 
 # Words of docker and podman that we do not have yet: whoever types one shall not be sent to look for a typing error.
 LATER = frozenset(
-    "build builder buildx commit compose context cp diff events export history import kube login logout manifest "
+    "build builder buildx commit compose context cp diff events history import kube login logout manifest "
     "network play pod port push rename save search secret stats swarm top unshare update volume".split()
 )
 
@@ -64,8 +65,8 @@ GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
     "container": (
         "Manage containers",
         {
-            **{verb: verb for verb in ("attach", "create", "exec", "kill", "logs", "pause", "restart", "rm", "run")},
-            **{verb: verb for verb in ("start", "stop", "unpause", "wait")},
+            **{verb: verb for verb in ("attach", "create", "exec", "export", "kill", "logs", "pause", "restart", "rm")},
+            **{verb: verb for verb in ("run", "start", "stop", "unpause", "wait")},
             "inspect": _CONTAINER_INSPECT,
             "ls": "ps",
             "list": "ps",

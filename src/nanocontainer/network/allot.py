@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..paths import Paths
 
 PROTOCOLS = ("tcp", "udp", "sctp")
-_DYNAMIC = (49153, 65535)  # IANA's dynamic ports, from which docker chose too
+DYNAMIC = (49153, 65535)  # IANA's dynamic ports, from which docker chose too
 LINGER = 5  # seconds that a bridge outlives its last container; NANOCONTAINER_LINGER overrides it
 
 
@@ -112,7 +112,7 @@ def imagine(spec: Spec, paths: Paths) -> Allotment:
     network = NetworkStore(paths).find(name, save=False)
     address = number_of(spec.ip) if spec.ip else number_of(network.gateway) + 1
     mac = check_mac(spec.mac) if spec.mac else mac_of(address)
-    ports = tuple(port if port.host_port else port.replace(host_port=_DYNAMIC[0]) for port in _wishes(spec))
+    ports = tuple(port if port.host_port else port.replace(host_port=DYNAMIC[0]) for port in _wishes(spec))
     return Allotment(mode, 0, network, text_of(address), mac, "veth0", ports, paths.state, _linger())
 
 
@@ -192,7 +192,7 @@ def _claim_port(paths: Paths, port: Binding, id: str, alive: Callable[[str], boo
 def _claim_any_port(paths: Paths, port: Binding, id: str, alive: Callable[[str], bool], kernel: Kernel) -> Binding:
     """A random free port: one that nobody of ours claims on any address, and no other program has bound now."""
     directory = ports_directory(paths)
-    low, high = _DYNAMIC
+    low, high = DYNAMIC
     with kernel.links() as links:
         for _ in range(256):
             number = low + int.from_bytes(os.urandom(4), "big") % (high - low + 1)

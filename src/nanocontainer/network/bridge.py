@@ -118,17 +118,20 @@ class EnsureBridge(Step):
     def shell(self) -> str:
         name = self.interface
         return (
-            f"if ! ip link show {name} up 2>/dev/null | grep -q . ||"
-            f" ! nft list table inet {self.table} >/dev/null 2>&1; then\n"
-            f"ip link add {name} address {self.mac} mtu {self.mtu} type bridge 2>/dev/null\n"
-            f"ip address replace {self.gateway}/{self.prefix} dev {name}\n"
+            f'if [ -e /sys/class/net/{name} ] || [ -n "$(ip -4 route show root {self.subnet})" ]; then\n'
+            f'    die "bridge {name} or subnet {self.subnet} is in use on this host"\n'
+            f"fi\n"
+            f"ip link add {name} address {self.mac} mtu {self.mtu} type bridge\n"
+            f"ip address add {self.gateway}/{self.prefix} dev {name}\n"
             f"nft -f - <<'END'\n{self.script}END\n"
-            f"echo 1 > /proc/sys/net/ipv4/ip_forward\n"
-            f"echo 1 > /proc/sys/net/ipv4/conf/{name}/route_localnet\n"
-            f"[ ! -e /proc/sys/net/ipv6 ] || echo 0 > /proc/sys/net/ipv6/conf/{name}/accept_ra\n"
-            f"ip link set {name} up\n"
-            f"fi"
+            f"echo 1 >/proc/sys/net/ipv4/ip_forward\n"
+            f"echo 1 >/proc/sys/net/ipv4/conf/{name}/route_localnet\n"
+            f"[ ! -e /proc/sys/net/ipv6 ] || echo 0 >/proc/sys/net/ipv6/conf/{name}/accept_ra\n"
+            f"ip link set {name} up"
         )
+
+    def undone(self) -> str:
+        return f"nft delete table inet {self.table}\nip link delete {self.interface}"
 
     def undo(self, world: World) -> None:
         kernel = world.kernel
@@ -219,7 +222,7 @@ class HoldAddress(Step):
         return f"Address {self.address} is ours: the symlink {self.path} points at this container's id (symlink(2))."
 
     def shell(self) -> str:
-        return f'[ "$(readlink {self.path})" = {self.id} ] || ln -s {self.id} {self.path}'
+        return f"# No lease is needed for {self.address}: the bridge is this script's alone."
 
     def undo(self, world: World) -> None:
         release(self.path, self.id)
@@ -265,13 +268,15 @@ class ConnectVeth(Step):
         )
 
     def shell(self) -> str:
-        return (
-            f'nsenter --net="$netns" ip link add {self.name} address {self.mac} mtu {self.mtu} up type veth '
-            f"peer name {self.link} netns $$ mtu {self.mtu} && ip link set {self.link} master {self.bridge} up"
-            f" && bridge fdb replace {self.mac} dev {self.link} master static sticky"
-            + f" && bridge link set dev {self.link} hairpin on"
-            * self.hairpin
-        )
+        lines = [
+            f'nsenter --net="$netns" ip link add {self.name} address {self.mac} mtu {self.mtu} up type veth \\',
+            f"    peer name {self.link} netns $$ mtu {self.mtu}",
+            f"ip link set {self.link} master {self.bridge} up",
+            f"bridge fdb replace {self.mac} dev {self.link} master static sticky",
+        ]
+        if self.hairpin:
+            lines.append(f"bridge link set dev {self.link} hairpin on")
+        return "\n".join(lines)
 
 
 class AddAddress(Step):

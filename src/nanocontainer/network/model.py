@@ -114,6 +114,10 @@ class NetworkStore:
         except OSError as error:
             raise NanoError(f"cannot read {path}", error.strerror or str(error)) from None
 
+    def spare(self, interface: str) -> Network:
+        """A network that is nobody's: its subnet is in use neither by the host nor by a network of ours."""
+        return self._default().replace(interface=interface)
+
     def _default(self) -> Network:
         mark = self.paths.mark
         with self.kernel.links() as links:

@@ -49,10 +49,10 @@ class MakeNetworkNamespace(Step):
         )
 
     def shell(self) -> str:
-        return (
-            "unshare --net sleep 5 & while [ /proc/$!/ns/net -ef /proc/$$/ns/net ]; do sleep 0.01; done; "
-            "exec 9</proc/$!/ns/net; kill $!; netns=/proc/$$/fd/9"
-        )
+        return 'netns="$dir/netns"\n: >"$netns"\nunshare --net="$netns" true'
+
+    def undone(self) -> str:
+        return 'umount "$dir/netns"'
 
 
 class OpenNetworkNamespace(Step):
@@ -72,7 +72,7 @@ class OpenNetworkNamespace(Step):
         return f"Open the network namespace of process {self.pid}, to share it (namespaces(7))."
 
     def shell(self) -> str:
-        return f"netns=/proc/{self.pid}/ns/net"
+        return f'netns=/proc/{self.pid}/ns/net\n[ -e "$netns" ] || die "the container to join has ended: no $netns"'
 
 
 class RaiseLoopback(Step):
@@ -98,6 +98,7 @@ class EnterNetworkNamespace(Step):
     """From here on the process sees the container's network only."""
 
     side: ClassVar[Side] = "inside"
+    part: ClassVar[str] = "born"
 
     def reads(self) -> tuple[str, ...]:
         return ("netns",)
@@ -109,4 +110,4 @@ class EnterNetworkNamespace(Step):
         return "Join the prepared network namespace with setns(2); before /sys is mounted, which shows its interfaces."
 
     def shell(self) -> str:
-        return 'exec nsenter --net="$netns" "$@"'
+        return 'nsenter --net="$netns"'

@@ -66,8 +66,9 @@ class ReservePort(Step):
     def shell(self) -> str:
         kind = {"tcp": "t", "udp": "u", "sctp": "S"}[self.protocol]
         return (
-            f"ss -Hln{kind} 'sport = :{self.port}' | grep -q . && "
-            f"{{ echo 'port {self.port}/{self.protocol} is in use' >&2; exit 1; }}"
+            f"if ss -Hln{kind} 'sport = :{self.port}' | grep -q .; then\n"
+            f'    die "port {self.port}/{self.protocol} is in use on this host"\n'
+            f"fi"
         )
 
     def undo(self, world: World) -> None:
@@ -110,6 +111,9 @@ class PublishPorts(Step):
 
     def shell(self) -> str:
         return f"nft -f - <<'END'\n{rules.publish(self.table, self.ip, self.ports)}END"
+
+    def undone(self) -> str:
+        return "\n".join(f"nft '{rules.withdraw(self.table, port).rstrip()}'" for port in self.ports)
 
     def undo(self, world: World) -> None:
         """Only ports that are still claimed by us: the others were undone before, and may be somebody else's by now."""

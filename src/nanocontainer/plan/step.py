@@ -45,6 +45,7 @@ class Step(Record):
 
     side: ClassVar[Side] = "inside"
     residue: ClassVar[Residue] = "init"
+    part: ClassVar[str] = ""  # of the exported script, where that is not the side's own: see shell.py
     kinds: ClassVar[dict[str, type[Step]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -68,8 +69,13 @@ class Step(Record):
         raise NotImplementedError
 
     def shell(self) -> str:
-        """The step as a line for a shell, for who knows those. Slots are shell variables: $rootfs, $init."""
+        """The step as lines of the exported script (shell.py), which really runs. Slots are variables: $rootfs, $netns.
+        What a shell cannot do, or need not, is a comment that says so."""
         raise NotImplementedError
+
+    def undone(self) -> str:
+        """What the script does at its end to take shell() back; empty where that goes by itself."""
+        return ""
 
     def refused(self, world: World, errnos: bytes) -> NanoError:
         """What it means that the last step's program could not become the command. Asked on the host's side."""
@@ -78,6 +84,37 @@ class Step(Record):
     def undo(self, world: World) -> None:
         """Take back what outlives init. Only steps whose residue is "kernel" or "disk" have one."""
         raise NotImplementedError
+
+
+def quote(text: str) -> str:
+    """A word for sh: as it is, or in single quotes."""
+    if text and all((char.isalnum() and char.isascii()) or char in "_-./:=@%+," for char in text):
+        return text
+    return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+def path_word(text: str) -> str:
+    """A path for sh, in double quotes: the script puts variables in the place of directories that it names."""
+    for char in '\\"$`':
+        text = text.replace(char, f"\\{char}")
+    return f'"{text}"'
+
+
+def document(where: str, content: str) -> str:
+    """Lines for sh that write a text file."""
+    end = "END"
+    while end in content:
+        end += "_"
+    return f"cat >{path_word(where)} <<'{end}'\n{content.rstrip()}\n{end}"
+
+
+def binary(where: str, content: bytes) -> str:
+    """Lines for sh that write a file of any bytes; where: a word."""
+    from binascii import b2a_base64
+
+    text = b2a_base64(content, newline=False).decode()
+    lines = "\n".join(text[at : at + 100] for at in range(0, len(text), 100))
+    return f"base64 -d >{where} <<'END'\n{lines}\nEND"
 
 
 class Reporter:

@@ -12,7 +12,7 @@ import stat
 from ..errors import Conflict, NotFound
 from ..kernel import abi, safepath
 from ..kernel.bpf import DeviceRule
-from ..plan.step import Step, World
+from ..plan.step import Step, World, path_word, quote
 from .mounts import MountNew, new_mount
 
 TYPE_CHECKING = False
@@ -63,7 +63,7 @@ class MakeDevices(Step):
         return f"Make the device nodes {', '.join(name for name, _, _ in self.nodes)} in /dev: mknod(2)."
 
     def shell(self) -> str:
-        return "\n".join(f'mknod -m 666 "$rootfs/dev/{name}" c {major} {minor}' for name, major, minor in self.nodes)
+        return "\n".join(f'mknod -m 666 "$dev/{name}" c {major} {minor}' for name, major, minor in self.nodes)
 
 
 class LinkDevices(Step):
@@ -82,7 +82,7 @@ class LinkDevices(Step):
         return f"Make the usual links in /dev: {', '.join(name for _, name in self.links)} (symlink(2))."
 
     def shell(self) -> str:
-        return "\n".join(f'ln -s {target} "$rootfs/dev/{name}"' for target, name in self.links)
+        return "\n".join(f'ln -s {target} "$dev/{name}"' for target, name in self.links)
 
 
 class AddDevice(Step):
@@ -127,8 +127,8 @@ class AddDevice(Step):
         return f"Make the device node {self.target} ({self.major}:{self.minor}): mknod(2)."
 
     def shell(self) -> str:
-        letter = "b" if stat.S_ISBLK(self.mode) else "c"
-        return f'mknod -m {stat.S_IMODE(self.mode):o} "$rootfs{self.target}" {letter} {self.major} {self.minor}'
+        letter, mode = "b" if stat.S_ISBLK(self.mode) else "c", stat.S_IMODE(self.mode)
+        return f"node {path_word(self.target)} {letter} {self.major} {self.minor} {mode:o} {self.uid}:{self.gid}"
 
 
 def host_device(source: str, target: str, access: str) -> AddDevice:
@@ -166,6 +166,7 @@ class MakeTerminals(Step):
     """A file system of terminals for this container alone: nobody inside can reach the host's terminals."""
 
     side: ClassVar[Side] = "host"
+    part: ClassVar[str] = "inside"
 
     options: tuple[str, ...] = ("ptmxmode=0666", "mode=0620", "gid=5")
 
@@ -179,7 +180,8 @@ class MakeTerminals(Step):
         return "Make a new instance of devpts, the file system of terminals (pts(4)); it is not mounted anywhere yet."
 
     def shell(self) -> str:
-        return f'mount -t devpts -o nosuid,noexec,newinstance,{",".join(self.options)} devpts "$rootfs/dev/pts"'
+        options = ",".join(("nosuid", "noexec", *self.options))
+        return f'mkdir "$dir/devpts"\nmount -t devpts -o {quote(options)} devpts "$dir/devpts"'
 
 
 class MountTerminals(Step):
@@ -199,7 +201,7 @@ class MountTerminals(Step):
         return "Put the container's own terminals at /dev/pts: move_mount(2), pts(4)."
 
     def shell(self) -> str:
-        return "# /dev/pts was mounted where it was made"
+        return 'mkdir "$dev/pts"\nmount --move "$dir/devpts" "$dev/pts"'
 
 
 class OpenTerminal(Step):
@@ -232,7 +234,7 @@ class OpenTerminal(Step):
         )
 
     def shell(self) -> str:
-        return "# script -q -c ... /dev/null gives the command a terminal"
+        return "# No new one: the terminal that the script is started from is used, and stays in its own session."
 
 
 class MountConsole(Step):
@@ -254,4 +256,11 @@ class MountConsole(Step):
         return "Bind the terminal to /dev/console (console(4)): open_tree(2) by fd, move_mount(2)."
 
     def shell(self) -> str:
-        return 'touch "$rootfs/dev/console" && mount --bind "$(tty)" "$rootfs/dev/console"'
+        return (
+            "if tty -s; then\n"
+            '    : >"$dev/console"\n'
+            '    mount --bind "$(tty)" "$dev/console"\n'
+            "else\n"
+            '    warn "no /dev/console: the script was not started from a terminal"\n'
+            "fi"
+        )

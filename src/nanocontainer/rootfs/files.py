@@ -5,7 +5,7 @@ They are not written into the image's tree: they are this container's, change at
 
 from __future__ import annotations
 
-from ..plan.step import Step, World
+from ..plan.step import Step, World, document, path_word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ class WriteFile(Step):
         return f"Write {self.path}: it is bound into the container's /etc in a moment (open(2), write(2))."
 
     def shell(self) -> str:
-        return f"cat > '{self.path}' <<'END'\n{self.content.rstrip()}\nEND"
+        return document(self.path, self.content)
+
+    def undone(self) -> str:
+        return f"rm -f {path_word(self.path)}"
 
     def undo(self, world: World) -> None:
         try:

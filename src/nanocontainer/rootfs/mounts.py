@@ -11,7 +11,7 @@ import os
 
 from ..errors import NanoError, NotFound
 from ..kernel import abi, safepath
-from ..plan.step import Step, World
+from ..plan.step import Step, World, path_word, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,10 @@ class MountNew(Step):
 
     def shell(self) -> str:
         options = ",".join((*self.attributes, *self.options))
-        return f'mount -t {self.kind} {f"-o {options} " if options else ""}{self.kind} "$rootfs{self.target}"'
+        mount = f"mount -t {self.kind} {f'-o {quote(options)} ' if options else ''}{self.kind}"
+        if self.slot:
+            return f'{self.slot}=$(directory {path_word(self.target)})\n{mount} "${self.slot}"'
+        return f'{mount} "$(directory {path_word(self.target)})"'
 
 
 def new_mount(world: World, kind: str, options: tuple[str, ...], attributes: tuple[str, ...]) -> int:
@@ -249,9 +252,16 @@ class MountBind(Step):
         )
 
     def shell(self) -> str:
-        place = f'"$rootfs{self.target}"'
-        line = f'mount --rbind "{self._path}" {place} && mount --make-{self.propagation} {place}'
-        return f"{line} && mount -o remount,bind,ro {place}" if self.read_only else line
+        if self.below:
+            lines = [f"source=$(place {path_word(self.below)} {path_word(self.source)})"]
+        else:
+            lines = [f"source={path_word(self.source)}"]
+        lines += ['target=$(like "$source" ' + path_word(self.target) + ")", 'mount --rbind "$source" "$target"']
+        lines.append(f'mount --make-{self.propagation} "$target"')
+        options = [word for word, set in (("ro", self.read_only), ("nosuid", self.nosuid)) if set]
+        if options:
+            lines.append(f'remount {",".join(options)} "$target"')
+        return "\n".join(lines)
 
 
 def _place_error(error: OSError) -> str:
@@ -311,14 +321,13 @@ class MaskPaths(Step):
         )
 
     def shell(self) -> str:
-        files = " ".join(path for path in self.paths if not path.endswith("/"))
-        directories = " ".join(path for path in self.paths if path.endswith("/"))
-        lines = []
-        if files:
-            lines.append(f'for p in {files}; do mount --bind "$rootfs/dev/null" "$rootfs$p"; done')
-        if directories:
-            lines.append(f'for p in {directories}; do mount -t tmpfs -o ro,size=4k tmpfs "$rootfs$p"; done')
-        return "\n".join(lines)
+        files = [_variable(name) for name in self.paths if not name.endswith("/")]
+        first, *others = [_variable(name) for name in self.paths if name.endswith("/")] or [""]
+        lines = [f'mount --bind "$dev/null" {name}' for name in files]
+        if first:
+            lines.append(f"mount -t tmpfs -o ro,nosuid,nodev,noexec,size=0,nr_inodes=2,mode=555 tmpfs {first}")
+        lines += [f"mount --bind {first} {name}" for name in others]
+        return "\n".join(lines) or "# none"
 
 
 class ProtectPaths(Step):
@@ -344,8 +353,15 @@ class ProtectPaths(Step):
         return f"Make {names} read-only: a bind mount on itself with MOUNT_ATTR_RDONLY (mount_setattr(2))."
 
     def shell(self) -> str:
-        names = " ".join(path.rstrip("/") for path in self.paths)
-        return f'for p in {names}; do mount --bind "$rootfs$p" "$rootfs$p"; mount -o remount,bind,ro "$rootfs$p"; done'
+        names = [_variable(name) for name in self.paths]
+        lines = [f"mount --bind {name} {name}\nmount -o remount,bind,ro {name}" for name in names]
+        return "\n".join(lines) or "# none"
+
+
+def _variable(name: str) -> str:
+    """A path of /proc or /sys in the script: "$proc/kcore"."""
+    top, _, rest = name.strip("/").partition("/")
+    return f'"${top}/{rest}"'
 
 
 def _open_kernel_path(world: World, path: str) -> int:
@@ -362,6 +378,7 @@ class FillVolume(Step):
 
     side: ClassVar[Side] = "host"
     residue: ClassVar[Residue] = "disk"
+    part: ClassVar[str] = "inside"
 
     volume: str
     target: str
@@ -382,7 +399,13 @@ class FillVolume(Step):
         )
 
     def shell(self) -> str:
-        return f'cp -a "$rootfs{self.target}/." "{self.volume}/_data/"'
+        data = path_word(f"{self.volume}/_data")
+        return (
+            f"source=$(place {path_word(self.target)})\n"
+            f'if [ -d "$source" ] && [ -z "$(ls -A {data})" ]; then\n'
+            f'    cp -a "$source/." {data}\n'
+            f"fi"
+        )
 
     def undo(self, world: World) -> None:
         from .filling import clear

@@ -12,7 +12,7 @@ import os
 
 from ..errors import NanoError
 from ..kernel import abi
-from ..plan.step import Step, World
+from ..plan.step import Step, World, path_word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class MountOverlay(Step):
     """
 
     side: ClassVar[Side] = "host"
+    part: ClassVar[str] = "inside"
 
     lower: tuple[str, ...]
     upper: str
@@ -74,9 +75,10 @@ class MountOverlay(Step):
         )
 
     def shell(self) -> str:
-        lower = ":".join(self.lower)
-        options = f"lowerdir={lower},upperdir={self.upper},workdir={self.work}"
-        return f'mount -t overlay nanocontainer -o "{options}" "$rootfs"'
+        # Newer mount programs use the new API, which takes no option longer than 256 bytes; libmount's own switch.
+        options = f"lowerdir={':'.join(self.lower)},upperdir={self.upper},workdir={self.work}"
+        options += ",volatile" if self.volatile else ""
+        return f'export LIBMOUNT_FORCE_MOUNT2=always\nmount -t overlay nanocontainer -o {path_word(options)} "$rootfs"'
 
 
 class PrivatizeMounts(Step):
@@ -117,7 +119,7 @@ class AttachRootfs(Step):
         )
 
     def shell(self) -> str:
-        return f'mount --move "$rootfs" "{self.place}"'
+        return "# Done: a shell cannot hold a mount without a place, and has mounted it there at once."
 
 
 class ProtectRootfs(Step):
@@ -145,6 +147,8 @@ class PivotRoot(Step):
     every ".." behind a chroot(2).
     """
 
+    part: ClassVar[str] = "pivot"
+
     def reads(self) -> tuple[str, ...]:
         return ("rootfs",)
 
@@ -167,7 +171,10 @@ class PivotRoot(Step):
         )
 
     def shell(self) -> str:
-        return 'cd "$rootfs" && pivot_root . . && umount -l . && cd /'
+        return (
+            "nsenter --mount=\"/proc/$init/ns/mnt\" sh -c 'cd \"$1\" && pivot_root . .' sh \"$rootfs\"\n"
+            'nsenter --mount="/proc/$init/ns/mnt" --root=/ --wd="/proc/$init/root" umount --no-canonicalize --lazy .'
+        )
 
 
 def overlay_steps(

@@ -12,8 +12,8 @@ import errno
 import os
 
 from ..errors import NanoError, Unsupported
-from ..kernel.bpf import DeviceRule, attach, load_device_program
-from ..plan.step import Step, World
+from ..kernel.bpf import DeviceRule, assemble, attach, load_device_program
+from ..plan.step import Step, World, binary, path_word, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class EnableControllers(Step):
         )
 
     def shell(self) -> str:
-        return f'echo "{enabling(self.controllers).decode()}" > "{self.root}/cgroup.subtree_control"'
+        return f'echo "{enabling(self.controllers).decode()}" >{path_word(f"{self.root}/cgroup.subtree_control")}'
 
 
 def enabling(controllers: tuple[str, ...]) -> bytes:
@@ -82,10 +82,14 @@ class MakeCgroup(Step):
 
     def shell(self) -> str:
         parent = self.path.rpartition("/")[0]
-        lines = [f'mkdir -p "{self.path}"']
+        lines = [f"cgroup={path_word(self.path)}", f"mkdir -p {path_word(parent)}"]
         if self.controllers:
-            lines.append(f'echo "{enabling(self.controllers).decode()}" > "{parent}/cgroup.subtree_control"')
-        return "\n".join(lines)
+            handing = path_word(f"{parent}/cgroup.subtree_control")
+            lines.append(f'echo "{enabling(self.controllers).decode()}" >{handing}')
+        return "\n".join((*lines, 'mkdir "$cgroup"'))
+
+    def undone(self) -> str:
+        return f"remove_cgroup {path_word(self.path)}"
 
     def undo(self, world: World) -> None:
         kill_all(world.kernel, self.path)
@@ -113,7 +117,7 @@ class OpenCgroup(Step):
         )
 
     def shell(self) -> str:
-        return f'cgroup="{self.path}"'
+        return f"cgroup={path_word(self.path)}"
 
 
 class SetLimit(Step):
@@ -140,7 +144,7 @@ class SetLimit(Step):
         return f"Limit {self.says}: write {self.value!r} to {self.path} (cgroups(7))."
 
     def shell(self) -> str:
-        return f'echo "{self.value}" > "{self.path}"'
+        return f"echo {quote(self.value)} >{path_word(self.path)}"
 
 
 class AllowDevices(Step):
@@ -167,7 +171,14 @@ class AllowDevices(Step):
         )
 
     def shell(self) -> str:
-        return "# device rules need bpf(2); a shell has no words for it"
+        said = [f"# {'allowed' if rule.allow else 'denied'}: {_words(rule)}" for rule in self.rules]
+        load = 'call --devices "$dir/devices" "$cgroup"'
+        return "\n".join((*said, binary('"$dir/devices"', assemble(self.rules)), load))
+
+
+def _words(rule: DeviceRule) -> str:
+    major, minor = ("*" if number < 0 else str(number) for number in (rule.major, rule.minor))
+    return f"{rule.kind} {major}:{minor} {rule.access}"
 
 
 def kill_all(kernel: Kernel, path: str) -> None:

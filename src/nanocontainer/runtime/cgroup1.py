@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from ..plan.step import Step, World
+from ..plan.step import Step, World, path_word, quote
 from .cgroup import counter, make_below, remove, remove_parent
 
 TYPE_CHECKING = False
@@ -51,8 +51,15 @@ class MakeCgroup1(Step):
         return f"Make the version 1 cgroup {self.path} for its controller's limits (cgroups(7))."
 
     def shell(self) -> str:
-        lines = [f'mkdir -p "{self.path}"', *(f'echo {v} > "{self.path}/{n}"' for n, v in self.presets.items())]
+        parent = self.path.rpartition("/")[0]
+        lines = [f"mkdir -p {path_word(parent)}"]
+        lines += [f"echo {quote(value)} >{path_word(f'{parent}/{name}')}" for name, value in self.presets.items()]
+        lines.append(f"mkdir {path_word(self.path)}")
+        lines += [f"echo {quote(value)} >{path_word(f'{self.path}/{name}')}" for name, value in self.presets.items()]
         return "\n".join(lines)
+
+    def undone(self) -> str:
+        return f"remove_cgroup {path_word(self.path)}"
 
     def undo(self, world: World) -> None:
         remove(world.kernel, self.path)
@@ -76,7 +83,7 @@ class OpenCgroup1(Step):
         return f"Open the container's version 1 cgroup {self.path}, to join it from inside (cgroups(7))."
 
     def shell(self) -> str:
-        return f'echo $$ > "{self.path}/cgroup.procs"'
+        return f"echo 0 >{path_word(f'{self.path}/cgroup.procs')}"
 
 
 class JoinCgroup1(Step):
@@ -95,7 +102,7 @@ class JoinCgroup1(Step):
         return f"Move into {', '.join(self.paths)} by writing 0, which is \"me\", to cgroup.procs (cgroups(7))."
 
     def shell(self) -> str:
-        return "\n".join(f'echo $$ > "{path}/cgroup.procs"' for path in self.paths)
+        return "\n".join(f"echo 0 >{path_word(f'{name}/cgroup.procs')}" for name in self.paths)
 
 
 def out_of_memory(kernel: Kernel, path: str) -> bool:

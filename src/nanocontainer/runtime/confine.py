@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..kernel import abi
 from ..kernel.caps import names
 from ..kernel.seccomp import flags, program
-from ..plan.step import Step, World
+from ..plan.step import Step, World, binary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,11 +46,15 @@ class CompileSeccomp(Step):
         )
 
     def shell(self) -> str:
-        return "# a shell cannot load a seccomp filter"
+        said = (self.profile, self.machine, self.capabilities, self.kernel)  # without the cache: this may not be root
+        write = binary('"$dir/filter"', program(*said))
+        return f"filter_flags={flags(*said)}\n{write}"
 
 
 class LoadSeccomp(Step):
     """From now on the kernel judges each system call by the filter; nobody can take it off again."""
+
+    part: ClassVar[str] = "call"
 
     def reads(self) -> tuple[str, ...]:
         return ("filter", "filter_flags")
@@ -65,7 +69,7 @@ class LoadSeccomp(Step):
         )
 
     def shell(self) -> str:
-        return "# seccomp: only in the real thing"
+        return '--filter "$dir/filter" "$filter_flags"'
 
 
 class BoundCapabilities(Step):
@@ -73,6 +77,8 @@ class BoundCapabilities(Step):
 
     keep: bit mask of those that stay; last: the highest this kernel knows.
     """
+
+    part: ClassVar[str] = "privileges"
 
     keep: int
     last: int
@@ -87,12 +93,14 @@ class BoundCapabilities(Step):
         return f"Drop all capabilities from the bounding set but {kept}: prctl(2) PR_CAPBSET_DROP (capabilities(7))."
 
     def shell(self) -> str:
-        kept = ",".join(f"+{name.lower().removeprefix('cap_')}" for name in names(self.keep))
-        return f"  --bounding-set -all{',' if kept else ''}{kept} \\"
+        kept = "".join(f",+{name.lower().removeprefix('cap_')}" for name in names(self.keep))
+        return f"--bounding-set=-all{kept}"
 
 
 class SetCapabilities(Step):
     """What root inside may do now; an ordinary user gets none, as execve(2) would see to anyway."""
+
+    part: ClassVar[str] = "privileges"
 
     keep: int
 
@@ -110,11 +118,13 @@ class SetCapabilities(Step):
         )
 
     def shell(self) -> str:
-        return "  --inh-caps -all \\"
+        return "--inh-caps=-all"
 
 
 class NoNewPrivs(Step):
     """No program that it executes gives it more rights: set-user-ID bits and file capabilities are ignored."""
+
+    part: ClassVar[str] = "privileges"
 
     def do(self, world: World) -> None:
         world.kernel.prctl(abi.PR_SET_NO_NEW_PRIVS, 1)
@@ -126,4 +136,4 @@ class NoNewPrivs(Step):
         )
 
     def shell(self) -> str:
-        return "  --no-new-privs \\"
+        return "--no-new-privs"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import InvalidInput
 from ..kernel import abi, safepath
-from ..plan.step import Step, World
+from ..plan.step import Step, World, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class LookUpUser(Step):
     """
 
     side: ClassVar[Side] = "host"
+    part: ClassVar[str] = "inside"
 
     user: str = ""
     groups: tuple[str, ...] = ()
@@ -46,7 +47,12 @@ class LookUpUser(Step):
         )
 
     def shell(self) -> str:
-        return f'uid=$(chroot "$rootfs" id -u {self.user or 0}); gid=$(chroot "$rootfs" id -g {self.user or 0})'
+        wanted, _, group = self.user.partition(":")
+        lines = [f"look_up_user {quote(wanted or '0')}"]
+        if group:
+            lines += [f"gid=$(group {quote(group)})", "groups=$gid"]
+        lines += [f'groups="$groups,$(group {quote(name)})"' for name in self.groups]
+        return "\n".join(lines)
 
 
 def _lines(data: bytes, fields: int) -> list[list[str]]:
@@ -118,8 +124,12 @@ class SetLimits(Step):
         return f"Set the resource limits {said}: setrlimit(2)."
 
     def shell(self) -> str:
-        letters = {"nofile": "n", "nproc": "u", "core": "c", "memlock": "l", "stack": "s", "fsize": "f", "cpu": "t"}
-        return "\n".join(f"ulimit -{letters.get(name, name)} {soft}" for name, soft, _ in self.limits)
+        said = (f"--{name}={_limit(soft)}:{_limit(hard)}" for name, soft, hard in self.limits)
+        return f"prlimit --pid $$ {' '.join(said)}"
+
+
+def _limit(value: int) -> str:
+    return "unlimited" if value < 0 else str(value)
 
 
 # asm-generic/resource.h
@@ -144,11 +154,13 @@ class SetOomScore(Step):
         )
 
     def shell(self) -> str:
-        return f"echo {self.score} > /proc/self/oom_score_adj"
+        return f"echo {self.score} >/proc/self/oom_score_adj"
 
 
 class SetIds(Step):
     """Become the user: groups first, then the group, then the user, while one still may."""
+
+    part: ClassVar[str] = "privileges"
 
     def reads(self) -> tuple[str, ...]:
         return ("uid", "gid", "groups")
@@ -167,4 +179,4 @@ class SetIds(Step):
         )
 
     def shell(self) -> str:
-        return "setpriv --reuid $uid --regid $gid --init-groups \\"
+        return '--reuid="$uid" --regid="$gid" --groups="$groups"'

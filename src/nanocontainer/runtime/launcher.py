@@ -182,4 +182,5 @@ class MakeLauncher(Step):
         )
 
     def shell(self) -> str:
-        return "# a shell executes the command itself"
+        why = "# For the same reason: not the host's sh becomes the command, but a copy of it."
+        return f'{why}\ncp "$(command -v sh)" "$dir/sh"'

@@ -11,7 +11,7 @@ import os
 
 from ..errors import NotRunning
 from ..kernel import abi
-from ..plan.step import Step, World
+from ..plan.step import Step, World, path_word, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ FLAGS = {
 }
 
 
+_WORDS = {"mnt": "mount"}  # util-linux's where it has others
+
+
 class Clone(Step):
     """The first process of the container is born, in namespaces of its own and in its cgroup.
 
@@ -37,6 +40,7 @@ class Clone(Step):
     """
 
     side: ClassVar[Side] = "host"
+    part: ClassVar[str] = "born"
 
     namespaces: tuple[str, ...]
     join_pid: bool = False  # born in the PID namespace of slot "target" instead of a new one
@@ -80,8 +84,9 @@ class Clone(Step):
         )
 
     def shell(self) -> str:
-        words = {"mnt": "mount"}
-        return "unshare --fork " + " ".join(f"--{words.get(name, name)}" for name in self.namespaces)
+        new = " ".join(f"--{_WORDS.get(name, name)}" for name in self.namespaces)
+        enter = 'nsenter --pid="/proc/$target/ns/pid" \\\n' if self.join_pid else ""
+        return f"{enter}unshare {new} --fork --kill-child"
 
 
 class OpenProcess(Step):
@@ -107,11 +112,13 @@ class OpenProcess(Step):
         )
 
     def shell(self) -> str:
-        return f"target={self.pid}"
+        return f'target={self.pid}\n[ -d "/proc/$target/ns" ] || die "the container to join has ended"'
 
 
 class EnterNamespaces(Step):
     """Join namespaces of another container: setns(2) with its process's fd."""
+
+    part: ClassVar[str] = "born"
 
     namespaces: tuple[str, ...]
 
@@ -128,8 +135,8 @@ class EnterNamespaces(Step):
         return f"Join the {', '.join(self.namespaces)} namespaces of the other container: setns(2) with a pidfd."
 
     def shell(self) -> str:
-        words = {"mnt": "mount"}
-        return "nsenter --target $target " + " ".join(f"--{words.get(name, name)}" for name in self.namespaces)
+        named = ((_WORDS.get(name, name), name) for name in self.namespaces)
+        return "nsenter " + " ".join(f'--{word}="/proc/$target/ns/{name}"' for word, name in named)
 
 
 class SetHostname(Step):
@@ -147,7 +154,8 @@ class SetHostname(Step):
         return f"Call this machine {self.name}: sethostname(2); only this UTS namespace sees it (uts_namespaces(7))."
 
     def shell(self) -> str:
-        return f"hostname {self.name}"
+        line = f"echo {quote(self.name)} >/proc/sys/kernel/hostname"
+        return f"{line}\necho {quote(self.domain)} >/proc/sys/kernel/domainname" if self.domain else line
 
 
 class SetSysctls(Step):
@@ -175,7 +183,8 @@ class SetSysctls(Step):
         return f"Set {said} for this container's namespaces alone, through /proc/sys (sysctl(8))."
 
     def shell(self) -> str:
-        return "\n".join(f'echo "{v}" > "$rootfs/proc/sys/{sysctl_path(n)}"' for n, v in self.values.items())
+        settings = self.values.items()
+        return "\n".join(f"echo {quote(v)} >\"$proc\"/{path_word(f'sys/{sysctl_path(n)}')}" for n, v in settings)
 
 
 def sysctl_path(name: str) -> str:
@@ -190,6 +199,8 @@ def sysctl_path(name: str) -> str:
 class JoinSessionKeyring(Step):
     """A session keyring of its own: keys of the host's session stay on the host."""
 
+    part: ClassVar[str] = "call"
+
     name: str
 
     def do(self, world: World) -> None:
@@ -202,4 +213,4 @@ class JoinSessionKeyring(Step):
         )
 
     def shell(self) -> str:
-        return "# keyctl new_session (keyutils)"
+        return f"--keyring {quote(self.name)}"

@@ -8,10 +8,12 @@ import stat
 
 from ..errors import CommandNotExecutable, CommandNotFound, NanoError, NotFound
 from ..kernel import abi, safepath
-from ..plan.step import Step, World
+from ..plan.step import Step, World, path_word, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import ClassVar
+
     from ..kernel.calls import Kernel
 
 SIGKILL = 9
@@ -32,11 +34,13 @@ class HideFromContainer(Step):
         )
 
     def shell(self) -> str:
-        return "# nothing to hide: a shell script holds no program of the engine"
+        return "# Nothing to hide: what is about to become the command is a shell, with nothing of an engine in it."
 
 
 class NewSession(Step):
     """A session of its own: signals of the terminal that started the container do not reach it (setsid(2))."""
+
+    part: ClassVar[str] = "born"
 
     def do(self, world: World) -> None:
         world.kernel.setsid()
@@ -45,7 +49,7 @@ class NewSession(Step):
         return "Start a session of its own, without the caller's terminal: setsid(2)."
 
     def shell(self) -> str:
-        return "setsid \\"
+        return "setsid"
 
 
 class ConnectStreams(Step):
@@ -54,6 +58,8 @@ class ConnectStreams(Step):
     null: those that are connected to nothing, which is the container's own /dev/null. The host's must not be open
     inside: root inside could change its owner and mode through /proc/self/fd.
     """
+
+    part: ClassVar[str] = "last"
 
     null: tuple[str, ...] = ()
 
@@ -72,7 +78,9 @@ class ConnectStreams(Step):
         return f"Connect standard input, output and errors to the keeper's pipes: dup2(2), pipe(7){but}."
 
     def shell(self) -> str:
-        return "# the script's own standard streams are used"
+        modes = {"stdin": "<", "stdout": ">", "stderr": "2>"}
+        line = " ".join(f"{modes[name]}/dev/null" for name in self.null)
+        return f"exec {line}" if line else "# they are those that the script was started with"
 
 
 def _open_null(kernel: Kernel) -> int:
@@ -99,7 +107,7 @@ class ConnectTerminal(Step):
         return "Make the terminal the controlling one (ioctl(2) TIOCSCTTY) and the three standard streams (dup2(2))."
 
     def shell(self) -> str:
-        return "# the script's own terminal is used"
+        return "# Done: it is the terminal that the script was started from."
 
 
 class OwnStreams(Step):
@@ -122,7 +130,7 @@ class OwnStreams(Step):
         return "Give the standard streams to the user: fchown(2), so that /dev/stdout can be opened again."
 
     def shell(self) -> str:
-        return "# the script's own streams stay the caller's"
+        return "# Not done: they are the caller's files, and stay the caller's."
 
 
 class MakeWorkDir(Step):
@@ -144,11 +152,13 @@ class MakeWorkDir(Step):
         return f"Make the working directory {self.path} where it is missing: mkdir(2) inside the root."
 
     def shell(self) -> str:
-        return f'mkdir -p "$rootfs{self.path}"'
+        return f"directory {path_word(self.path)} >/dev/null"
 
 
 class EnterWorkDir(Step):
     """Go to the working directory."""
+
+    part: ClassVar[str] = "last"
 
     path: str
 
@@ -173,7 +183,7 @@ class EnterWorkDir(Step):
         )
 
     def shell(self) -> str:
-        return f'cd "{self.path}"'
+        return f"cd {path_word(self.path)} || exit 125"
 
 
 class DieWithKeeper(Step):
@@ -182,6 +192,8 @@ class DieWithKeeper(Step):
     Comes after the ids are set, because a change of ids takes it back (PR_SET_PDEATHSIG(2const)). A keeper that died
     before is noticed by the wire, whose other end is then closed.
     """
+
+    part: ClassVar[str] = "privileges"
 
     def reads(self) -> tuple[str, ...]:
         return ("wire",)
@@ -195,12 +207,14 @@ class DieWithKeeper(Step):
         return "Ask the kernel to kill this process when the keeper dies: prctl(2) PR_SET_PDEATHSIG."
 
     def shell(self) -> str:
-        return "  --pdeathsig keep \\"
+        return "--pdeathsig=KILL"
 
 
 class CloseFiles(Step):
     """Nothing that the engine had open is open in the command: every file above the standard streams closes when the
     launcher is executed, before any path of the command is looked up."""
+
+    part: ClassVar[str] = "last"
 
     def do(self, world: World) -> None:
         world.kernel.close_range(3, 0xFFFFFFFF, abi.CLOSE_RANGE_CLOEXEC)
@@ -212,7 +226,7 @@ class CloseFiles(Step):
         )
 
     def shell(self) -> str:
-        return "# a shell opens no other files"
+        return "exec 3>&- 4>&- 5>&- 6>&- 7>&-"
 
 
 class StartReaper(Step):
@@ -220,6 +234,8 @@ class StartReaper(Step):
 
     terminal: there is one, and its keys shall reach the command.
     """
+
+    part: ClassVar[str] = "last"
 
     terminal: bool = False
 
@@ -246,7 +262,16 @@ class StartReaper(Step):
         )
 
     def shell(self) -> str:
-        return "# tini -- or the shell itself reaps"
+        return (
+            "exec 6<&0\n"
+            '"$@" <&6 6<&- 7<&- 8>&- 9>&- &\n'
+            "child=$!\n"
+            "for signal in HUP INT QUIT TERM USR1 USR2; do\n"
+            '    trap "kill -s $signal $child" "$signal"\n'
+            "done\n"
+            'while code=0; wait "$child" || code=$?; kill -s 0 "$child" 2>/dev/null; do :; done\n'
+            'exit "$code"'
+        )
 
 
 class Exec(Step):
@@ -255,6 +280,8 @@ class Exec(Step):
     env: NAME=value items; HOME is added from the user's entry. places: where the command may be, as the launcher tries
     them: a name with "/" alone, another in each directory of PATH.
     """
+
+    part: ClassVar[str] = "exec"
 
     args: tuple[str, ...]
     env: tuple[str, ...]
@@ -306,9 +333,11 @@ class Exec(Step):
         )
 
     def shell(self) -> str:
+        items = [quote(item) for item in self.env if "=" in item]
+        if not any(item.startswith("HOME=") for item in self.env):
+            items.append('"HOME=$home"')
         words = " ".join(quote(word) for word in self.args)
-        env = " ".join(quote(item) for item in self.env)
-        return f"env -i {env} {words}"
+        return "\n".join(("env -i --default-signal", *items, f"command {words}"))
 
 
 def _look(world: World, place: str) -> str:
@@ -320,10 +349,3 @@ def _look(world: World, place: str) -> str:
     mode = world.kernel.stat(fd).st_mode
     world.kernel.close(fd)
     return "directory" if stat.S_ISDIR(mode) else "file"
-
-
-def quote(text: str) -> str:
-    """A word for sh: as it is, or in single quotes."""
-    if text and all(char.isalnum() or char in "_-./:=@%+," for char in text):
-        return text
-    return "'" + text.replace("'", "'\"'\"'") + "'"

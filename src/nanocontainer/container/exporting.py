@@ -1,0 +1,135 @@
+"""A container as a shell script (plan/shell.py): its plan, for a copy that has nothing in common with it on the host.
+
+The script has an id, a directory, a cgroup and, where it needs one, a bridge of its own, with a subnet that is free now
+and an nftables table: so it can run while the container does, and touches nothing of the engine's. What both want is
+only there once: a published port, and what is in a volume.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import __version__
+from ..network import allot, names
+from ..network.addresses import mac_of, number_of, subnet_of, text_of
+from ..network.model import NetworkStore
+from ..paths import Paths
+from ..plan import shell
+from ..runtime import limits
+from . import planner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..kernel.facts import Facts
+    from ..network.allot import Allotment
+    from .lifecycle import Lifecycle
+    from .spec import Mount, Spec
+
+
+class ScriptPaths(Paths):
+    """The places of one script: a directory of its own in the state directory, a group of cgroups for all scripts."""
+
+    @property
+    def group(self) -> str:
+        return "nanocontainer-script"
+
+    def container(self, id: str) -> str:
+        return f"{self.state}/{id}"
+
+    def live(self, id: str) -> str:
+        return f"{self.state}/{id}/rootfs"
+
+
+def new_id() -> str:
+    """For a script: twelve hex digits, as much as a host name has of an id."""
+    return os.urandom(6).hex()
+
+
+def script_of(life: Lifecycle, spec: Spec, id: str, layers: tuple[str, ...], host: Facts, title: str) -> str:
+    """The script for a specification that is resolved: spec.json's, or the one of `run --explain=script`."""
+    from .starting import _devices
+
+    paths = ScriptPaths(f"{life.paths.state}/scripts", life.paths.run)
+    directory = paths.container(id)
+    sources = tuple(_source(life, mount, f"{directory}/volume{number}") for number, mount in enumerate(spec.mounts, 1))
+    held: list[int] = []
+    try:
+        allotment = _allotment(life, spec, id, paths, held)
+        inputs = planner.Inputs(
+            layers=layers, sources=sources, files=names.files(spec, allotment), devices=_devices(spec),
+            pid_target=_target(life, spec.pid_mode, held), ipc_target=_target(life, spec.ipc_mode, held),
+        )  # fmt: skip
+    finally:
+        for fd in held:
+            os.close(fd)
+    wish = spec.replace(id=id, limits=limits.numbered(spec.limits))
+    plan = planner.plan_start(wish, inputs, host, allotment, paths)
+    made = tuple(source.path for source, mount in zip(sources, spec.mounts, strict=True) if mount.kind == "volume")
+    created = tuple(mount.source for mount in spec.mounts if mount.kind == "bind" and mount.create)
+    notes = _notes(spec, allotment)
+    return shell.as_script(plan, shell.Setting(title, notes, id, directory, layers[-1], (*made, *created)))
+
+
+def _source(life: Lifecycle, mount: Mount, own: str) -> planner.Source:
+    if mount.kind != "volume":
+        return planner.Source(mount.source)
+    shared = mount.source and "anonymous" not in mount.options
+    return planner.Source(f"{life.paths.volumes}/{mount.source}/_data" if shared else f"{own}/_data", fill=True)
+
+
+def _target(life: Lifecycle, mode: str, held: list[int]) -> int:
+    from .starting import _target as target
+
+    return target(life, mode, held)
+
+
+def _allotment(life: Lifecycle, spec: Spec, id: str, paths: ScriptPaths, held: list[int]) -> Allotment:
+    """A network of the script's own in the place of the engine's."""
+    imagined = allot.imagine(spec, life.paths)
+    if imagined.mode == "container":
+        return imagined.replace(pid=_target(life, spec.network, held))
+    if imagined.network is None:
+        return imagined
+    network = NetworkStore(life.paths).spare(f"nanos{id[:8]}").replace(internal=imagined.network.internal)
+    keeps = spec.ip and number_of(spec.ip) in subnet_of(network.subnet)
+    address = number_of(spec.ip) if keeps else number_of(network.gateway) + 1
+    ports = tuple(  # those without a number of the host's: the same for all by imagine()
+        port.replace(host_port=port.host_port + number) if port.host_port == allot.DYNAMIC[0] else port
+        for number, port in enumerate(imagined.ports)
+    )
+    return imagined.replace(
+        network=network, ip=text_of(address), mac=spec.mac or mac_of(address), link=f"veth{id[:8]}", ports=ports,
+        state=paths.state,
+    )  # fmt: skip
+
+
+def _notes(spec: Spec, allotment: Allotment) -> tuple[str, ...]:
+    made = (
+        f"Made by nanocontainer {__version__} for this host: its kind of cgroups, its kernel's abilities, the "
+        "directories of its images. The image's layers are read in the engine's store and must stay there; what a "
+        "container has written is not in them."
+    )
+    differences = (
+        "Differences from what the engine does: no keeper (no log, no restart; the standard streams are the caller's); "
+        "the program unshare waits in the container's cgroup, and counts there; files that the caller has open above 9 "
+        "stay open. After kill -9 of this script nothing is cleaned up: the names below tell what there is."
+    )
+    notes = [made, differences]
+    if spec.tty:
+        notes.append(
+            "The command gets the terminal that the script is started from, in its session; the engine makes one that "
+            "is the container's own."
+        )
+    if spec.init:
+        notes.append(
+            "Process 1 is a shell that reaps and passes signals on; SIGINT and SIGQUIT are ignored in its child, as in "
+            "every background job of a shell."
+        )
+    if allotment.network:
+        notes.append(
+            f"The bridge {allotment.network.interface}, subnet {allotment.network.subnet} and address {allotment.ip} "
+            "are this script's own, free when it was made; it looks again, and ends where they are not."
+        )
+    if lost := shell.lost(item for item in spec.env if "=" in item):
+        notes.append(f"A shell passes on no variables with such names, and they are missing: {', '.join(lost)}.")
+    return tuple(notes)
