@@ -20,7 +20,7 @@ from nanocontainer.kernel.bpf import DeviceRule
 from nanocontainer.kernel.facts import Facts
 from nanocontainer.network import allot
 from nanocontainer.paths import Paths
-from nanocontainer.plan.explain import as_text
+from nanocontainer.plan.explanation import explain
 from nanocontainer.plan.plan import Plan
 from nanocontainer.rootfs.devices import AddDevice
 from nanocontainer.runtime.namespaces import SetHostname, SetSysctls
@@ -162,10 +162,9 @@ def test_no_snapshot_is_of_a_plan_that_is_not_tested() -> None:
 def test_a_default_run_is_a_list_that_one_can_read() -> None:
     made = plan(network="bridge")
     assert 25 <= len(made) <= 52
-    text = as_text(made)
-    assert text.count("[") == sum(step.residue != "init" for step in made)
-    assert all(len(line) <= 100 or "/" in line for line in text.splitlines())
-    assert "waits" not in text  # no handshake in it: host steps, Clone, inside steps
+    explained = explain(made)
+    assert len(explained.undo) == sum(step.residue != "init" for step in made)
+    assert not any(step.sync for step in explained.steps)  # no handshake in it: host steps, Clone, inside steps
 
 
 @pytest.mark.parametrize("name", PLANS)

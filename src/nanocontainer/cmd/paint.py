@@ -141,10 +141,16 @@ def _fitting(text: str, width: int) -> int:
 
 
 def _words(text: str) -> Iterator[tuple[str, str]]:
-    """What a line must not be broken within, each with what joins it to the one before: a space or nothing."""
+    """What a line must not be broken within, each with what joins it to the one before: a space or nothing. A|B may be
+    broken behind the bar."""
     for word in text.split():
         gap = " "
         part = ""
+        if "|" in word:
+            first, *others = word.replace("|", "|\n").split("\n")
+            yield first, gap
+            yield from ((other, "") for other in others if other)
+            continue
         for character in "" if word.isascii() else word:
             either = _wide(character) == 2 or (part and _wide(part[-1]) == 2)
             if part and either and character not in _NOT_FIRST and part[-1] not in _NOT_LAST and _wide(character):

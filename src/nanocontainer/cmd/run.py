@@ -8,7 +8,7 @@ from ..errors import InvalidInput, NanoError, NotFound
 from . import runflags
 from .flags import Command, Given
 from .options import specification
-from .output import out, width
+from .output import out
 from .process import check_root, implied
 
 TYPE_CHECKING = False
@@ -24,8 +24,11 @@ def run(app: App, given: Given) -> int:
     """`run`: the container's exit code; 0 where it was detached."""
     spec = specification(given)
     streams = _streams(given)
-    if given["explain"] not in ("", "false"):
-        return _explain(app, given, spec)
+    if given["explain"]:
+        from .explain import form_of
+
+        if form := form_of(given["explain"]):
+            return _explain(app, given, spec, form)
     _check_pull(given)
     _check_cidfile(given["cidfile"])
     check_root("cannot run containers")
@@ -181,25 +184,22 @@ def _progress(given: Given) -> Callable[[Any], None] | None:
     return None if given["quiet"] else show
 
 
-def _explain(app: App, given: Given, spec: Spec) -> int:
-    """`run --explain`: the plan in words, or as a script that does the same."""
-    form = given["explain"]
+def _explain(app: App, given: Given, spec: Spec, form: str) -> int:
+    """`run --explain`: the plan, and nothing is run."""
     if form == "script":
         from .export import script
 
         return script(app, given, spec)
-    if form not in ("text", "true"):
-        raise InvalidInput("invalid --explain", f"{form!r} is not text or script")
+    from ..plan.explanation import explain as explanation
+    from . import explain
+
     plan = app.engine.explain(spec)
-    if not given["detach"]:
+    if not given.values.get("detach"):
         command = spec.entrypoint or spec.command or plan.steps[plan.find("Exec")].args  # type: ignore[attr-defined]
         asked, spec = spec, _on_terminal(given, spec, command)
         if spec != asked:
             plan = app.engine.explain(spec)
-    from ..plan.explain import as_text
-
-    out(f"{as_text(plan, min(width(), 120))}\n")
-    return 0
+    return explain.show(form, lambda: explanation(plan))
 
 
 def _check_cidfile(path: str) -> None:

@@ -46,13 +46,13 @@ class Left(Exception):
 class Machine:
     """The notes, and the little that the make-believe machine remembers.
 
-    owner: whom claims point at. child: which side a fork(2) returns on. user: a name that /etc/passwd knows.
+    owner: whom claims point at. child: which side a fork(2) returns on. user, groups: names that the image knows.
     """
 
-    def __init__(self, owner: str = "", user: str = "") -> None:
+    def __init__(self, owner: str = "", user: str = "", groups: tuple[str, ...] = ()) -> None:
         self.names = Names()
         self.calls: list[Call] = []
-        self.owner, self.user = owner, user
+        self.owner, self.user, self.groups = owner, user or "somebody", groups
         self.child = False
         self.made: set[str] = set()  # files and directories that were made
         self.written: set[str] = set()  # those of them that are files
@@ -62,10 +62,9 @@ class Machine:
         self.error = 0
         self.left = False
 
-    def note(self, name: str, *args: Any, result: Any = None) -> Any:
+    def note(self, name: str, *args: Any, result: Any = None) -> None:
         if not self.left:
             self.calls.append(Call(name, args, result))
-        return result
 
     def nft(self, script: str) -> str:
         """libnftables, or nft(8): one netlink transaction, of which we write down the words."""
@@ -114,7 +113,8 @@ class Machine:
         if name == "clone3":
             init, pidfd = self.names.new("pid"), self.names.new("pidfd")
             ctypes.c_int.from_address(int.from_bytes(args[0][8:16], "little")).value = pidfd
-            return self.note(name, *args, result=init)
+            self.note(name, *args, result=init)
+            return init
         if name == "keyctl":
             args = args[:2]
         if name in _OPENS and not (name == "bpf" and args[0] != 5):
@@ -260,14 +260,16 @@ class Os:
     # --- processes
 
     def getpid(self) -> int:
-        return self.machine.note("getpid", result=self.machine.myself)
+        self.machine.note("getpid", result=self.machine.myself)
+        return self.machine.myself
 
     def fork(self) -> int:
         if self.machine.child:
-            self.machine.note("fork", result=Word("0 (this is the child)"))
-            self.machine.calls[-1].result = None
+            self.machine.note("fork", result=Word("0"))
             return 0
-        return self.machine.note("fork", result=self.machine.names.new("child"))
+        child = self.machine.names.new("child")
+        self.machine.note("fork", result=child)
+        return child
 
     def waitpid(self, pid: int, options: int) -> tuple[int, int]:
         self.machine.note("wait4", pid, None, options, None)
@@ -339,6 +341,8 @@ class Os:
         found.path += " (read)"
         if path.endswith("/etc/passwd"):
             return f"root:x:0:0:root:/root:/bin/sh\n{machine.user}:x:1000:1000::/home/{machine.user}:/bin/sh\n".encode()
+        if path.endswith("/etc/group"):
+            return "".join(f"{name}:x:{1000 + at}:\n" for at, name in enumerate(machine.groups)).encode()
         return {"/proc/sys/net/ipv4/ip_forward": b"0\n"}.get(path, b"")
 
     def write(self, fd: int, data: bytes) -> int:

@@ -14,8 +14,6 @@ from .notation import Word, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from .makebelieve import Machine
 
 _TYPES = {
@@ -39,8 +37,10 @@ _ATTRIBUTES: dict[int, dict[int, tuple[str, str]]] = {
 _PORT = {4: ("IFLA_BRPORT_MODE", "bit"), 33: ("IFLA_BRPORT_ISOLATED", "bit")}
 _CREATE, _EXCLUSIVE, _REPLACE, _DUMP = 0x400, 0x200, 0x100, 0x300
 _PROTOCOLS = {0: "NETLINK_ROUTE", 12: "NETLINK_NETFILTER"}
-_DOMAINS = {sockets.AF_NETLINK: "AF_NETLINK", sockets.AF_INET: "AF_INET"}
-_KINDS = {sockets.SOCK_RAW: "SOCK_RAW", sockets.SOCK_STREAM: "SOCK_STREAM", sockets.SOCK_DGRAM: "SOCK_DGRAM"}
+_DOMAINS: dict[int, str] = {sockets.AF_NETLINK: "AF_NETLINK", sockets.AF_INET: "AF_INET"}
+_KINDS: dict[int, str] = {
+    sockets.SOCK_RAW: "SOCK_RAW", sockets.SOCK_STREAM: "SOCK_STREAM", sockets.SOCK_DGRAM: "SOCK_DGRAM",
+}  # fmt: skip
 _IP = {6: "IPPROTO_TCP", 17: "IPPROTO_UDP", 132: "IPPROTO_SCTP"}
 _OPTIONS = {10: "NETLINK_CAP_ACK", 11: "NETLINK_EXT_ACK", 12: "NETLINK_GET_STRICT_CHK"}
 
@@ -106,7 +106,7 @@ class FakeSocket:
             _, prefix, _, _, index = unpack_from("=BBBBI", body)
             return [f"ifa_index={self._index(index)}", f"ifa_prefixlen={prefix}"]
         if family == _NEIGHBOUR:
-            _, _, index, state, flags, _ = unpack_from("=BxHiHBB", body)
+            _, _, index, _, flags, _ = unpack_from("=BxHiHBB", body)
             names = "NTF_MASTER" + ("|NTF_STICKY" if flags & 0x40 else "")
             return [f"ndm_ifindex={self._index(index)}", "ndm_state=NUD_NOARP", f"ndm_flags={names}"]
         return [f"rtm_dst_len={body[1]}"]

@@ -1,4 +1,4 @@
-"""System calls as strace(1) writes them: `fsopen("overlay", FSOPEN_CLOEXEC) = $rootfs`. Flags by name, structs by field.
+"""System calls as strace(1) writes them: `fsopen("overlay", FSOPEN_CLOEXEC) = $fs`. Flags by name, structs by field.
 
 The arguments are what the kernel would get: numbers, pointers to bytes, packed structs. Names come from abi.py's
 constants, by their prefix. What is born at run time has a name instead of a number: an open file, a process, a user are
@@ -81,7 +81,9 @@ class Call:
         """What it returned, where that has a name; an error's name where it failed."""
         if isinstance(self.result, Known):
             return f"${self.result.label}"
-        return f"-1 {self.result}" if isinstance(self.result, Word) else ""
+        if isinstance(self.result, Word):
+            return f"-1 {self.result}" if self.result[:1] == "E" else str(self.result)
+        return ""
 
 
 def value(arg: Any, names: Names) -> str:
@@ -195,7 +197,8 @@ def _struct(*fields: tuple[str, str]) -> str:
     return f"{{{', '.join(f'{name}={text}' for name, text in fields if text not in ('', '0'))}}}"
 
 
-_clone_flags, _resolve, _attributes, _propagation = flags("CLONE_"), flags("RESOLVE_"), flags("MOUNT_ATTR_"), flags("MS_")
+_clone_flags, _resolve = flags("CLONE_"), flags("RESOLVE_")
+_attributes, _propagation = flags("MOUNT_ATTR_"), flags("MS_")
 _bpf_commands = {"BPF_PROG_LOAD": 5, "BPF_PROG_ATTACH": 8}  # linux/bpf.h
 _RLIMITS = {
     f"RLIMIT_{name}": number
@@ -211,7 +214,9 @@ _IOCTLS = {
 
 def _open_how(arg: bytes, names: Names) -> str:
     bits, mode, resolve = _words(arg)
-    return _struct(("flags", open_flags(bits, names)), ("mode", octal(mode, names)), ("resolve", _resolve(resolve, names)))
+    return _struct(
+        ("flags", open_flags(bits, names)), ("mode", octal(mode, names)), ("resolve", _resolve(resolve, names))
+    )
 
 
 def _clone_args(arg: bytes, names: Names) -> str:
@@ -263,7 +268,6 @@ _at, _open_tree = flags({"AT_EMPTY_PATH": 0x1000, "AT_RECURSIVE": 0x8000, "AT_SY
     "OPEN_TREE_CLONE": 1, "AT_RECURSIVE": abi.AT_RECURSIVE, "AT_EMPTY_PATH": abi.AT_EMPTY_PATH,
     "OPEN_TREE_CLOEXEC": abi.OPEN_TREE_CLOEXEC,
 })  # fmt: skip
-_file_mode = flags({"S_IFCHR": 0o020000})
 
 
 def _node_mode(arg: Any, names: Names) -> str:

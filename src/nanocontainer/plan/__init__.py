@@ -5,6 +5,7 @@
     execute.py   run it: one half on the host, one half inside
     wire.py      what the two halves say to each other
     journal.py   what must be undone is written down before it is done; recover() undoes it
-    explain.py   the list in words
+    explanation.py  the list in words, with the system calls of each step
+    rehearsal.py the calls of a step, without making them
     recording.py a kernel that takes notes instead of acting
 """

@@ -35,8 +35,12 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 class Rehearsal:
     """One make-believe machine and the copies of the package that run on it."""
 
-    def __init__(self, given: tuple[str, ...] = (), owner: str = "", user: str = "") -> None:
-        self.machine = Machine(owner, user)
+    def __init__(
+        self, given: tuple[str, ...] = (), owner: str = "", user: str = "", groups: tuple[str, ...] = ()
+    ) -> None:
+        """given: slots that are filled. owner: the container's id. user, groups: as LookUpUser has them."""
+        user, _, group = user.partition(":")
+        self.machine = Machine(owner, user, tuple(name for name in (group, *groups) if name))
         self._stands = self.machine.modules()
         self._copies: dict[str, ModuleType] = {}
         self._builtins = {**vars(builtins), "__import__": self._import, "open": self._open}
@@ -52,6 +56,9 @@ class Rehearsal:
     def do(self, step: Step) -> list[Call]:
         """The calls of a step, in order. NanoError where it cannot succeed."""
         self.machine.child = step.side == "inside"
+        for slot in step.reads():
+            if slot not in self.world.slots:  # a part of a plan, or one that starts from another's slots
+                self.world[slot] = self.machine.names.new(slot)
         before = set(self.world.slots)
         calls = self._calls(self._twin(step).do)
         self._name_slots(self.world.slots.keys() - before)

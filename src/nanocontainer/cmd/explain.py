@@ -1,0 +1,46 @@
+"""--explain: a plan shown instead of run, in one of several forms. Each form is a row here, and lives in its own file.
+
+Nothing is imported before it is asked for: a plain `run` pays nothing for this.
+"""
+
+from __future__ import annotations
+
+from ..errors import InvalidInput
+from .output import out
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..plan.explanation import Explanation
+
+# form → (its module, which has show(explanation) -> str; what it is)
+FORMS = {
+    "text": ("explain_text", "for people: steps, calls, what is undone"),
+    "json": ("explain_json", "the same as data"),
+    "markdown": ("explain_markdown", "the same as a document"),
+    "html": ("explain_html", "the same as a page for a browser"),
+}
+OTHER = ("script",)  # made from the steps themselves (export.py), and for run alone
+
+
+def form_of(said: str) -> str:
+    """The form that a value of --explain names; "" where nothing shall be explained. InvalidInput."""
+    if said in ("", "false"):
+        return ""
+    form = "text" if said == "true" else said
+    if form not in FORMS and form not in OTHER:
+        known = ", ".join((*FORMS, *OTHER))
+        raise InvalidInput(f"invalid --explain={said}", f"the forms are {known}", "--explain alone is text")
+    return form
+
+
+def show(form: str, make: Callable[[], Explanation]) -> int:
+    """Print an explanation; the exit code."""
+    name = f"{__package__}.{FORMS[form][0]}"
+    __import__(name)
+    import sys
+
+    text: str = sys.modules[name].show(make())
+    out(text if text.endswith("\n") else f"{text}\n")
+    return 0
