@@ -85,7 +85,8 @@ def _two_columns(steps: tuple[ExplainedStep, ...], columns: int, paint: Paint) -
 
 def _step(step: ExplainedStep, shift: str, margin: str, columns: int, paint: Paint, *, side: bool) -> list[str]:
     colour = _COLOURS[step.side]
-    head = f"{shift if columns >= 40 else ''}{paint.dim(f'{step.number:3}')}  {paint(visible(step.name), 'bold', colour)}"
+    name = paint(visible(step.name), "bold", colour)
+    head = f"{shift if columns >= 40 else ''}{paint.dim(f'{step.number:3}')}  {name}"
     lines = [head]
     if side and _fits(head, step.side, columns):
         lines = [head := f"{head}  {paint(step.side, colour)}"]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 DETACH: Table = (
     ("detach", "d", "bool", False, "Run the container in the background and print its id"),
     ("sig-proxy", "", "bool", True, "Pass the signals this command receives on to the container"),
-    ("explain", "", "optional", "text", "Show steps and system calls (text, json, markdown, html, script), run nothing"),
+    ("explain", "", "optional", "text", "Show steps and calls (text, json, markdown, html, script), and run none"),
 )
 
 CONTAINER: Table = (
