@@ -254,16 +254,19 @@ def test_a_broken_container_is_named_and_kept(patient: Patient) -> None:
 
 
 def test_steps_of_another_version(patient: Patient) -> None:
-    """Only that version knows what they left. What a user reads then, of doctor and of rm."""
-    id = patient.nano("create", "--name", "web", "tiny").out.strip()
+    """Only that version knows what they left. What a user reads then, of doctor, rm and start."""
+    id = patient.nano("create", "--name", "web", "tiny", "true").out.strip()
     journal = Path(patient.paths.container(id), "journal")
     journal.write_text('{"boot": "x", "step": "BoilTea", "data": {}}\n')
     one = patient.named("unknown-steps")
     assert "BoilTea" in one.detail and str(journal) in one.hint
     refused = patient.nano("rm", "-f", "web", check=False)
     assert refused.code == 1 and "BoilTea" in refused.err and "version" in refused.err and "Hint: " in refused.err
-    assert journal.exists()
+    refused = patient.nano("start", "web", check=False)
+    assert refused.code == 1 and "BoilTea: unknown to this version" in refused.err and "doctor" in refused.err
+    assert journal.read_text().count("\n") == 1
     journal.unlink()
+    patient.nano("start", "-a", "web", check=False)
 
 
 def test_a_journal_of_garbage(patient: Patient, counted_again: Callable[[], None]) -> None:

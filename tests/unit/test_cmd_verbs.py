@@ -27,7 +27,9 @@ from nanocontainer.errors import (
     NotRunning,
     Unsupported,
 )
+from nanocontainer.kernel.calls import Kernel
 from nanocontainer.kernel.facts import Facts
+from nanocontainer.kernel.probes import Host
 from nanocontainer.network.model import Network
 from nanocontainer.paths import Paths
 from nanocontainer.plan.plan import Plan
@@ -166,7 +168,7 @@ def test_version(cli: Cli) -> None:
 
 
 def test_info(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nanocontainer.cmd.features.features", lambda: {"seccomp": "no: what is missing"})
+    monkeypatch.setattr("nanocontainer.cmd.features.features", lambda state: {"seccomp": "no: what is missing"})
     lines = cli("info")[1]
     assert lines.startswith(
         "Name: host\nContainers: 2\nLists: a b\nFlag: true\nInner:\n Key: value\nMemTotal: 23.54GiB\n"
@@ -178,19 +180,19 @@ def test_info(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_features_of_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = features.features()
+    found = features.features("/")
     assert found.keys() >= {"overlayfs", "nftables", "seccomp"}
     assert all(answer == "yes" or answer.startswith(("no: ", "unknown: ")) for answer in found.values())
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert features.features()["nftables"] == "unknown: only root can ask"
+    assert features.features("/")["nftables"] == "unknown: only root can ask"
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(features.Kernel, "nft", lambda kernel, script: _raise(Unsupported("x", "it is not installed")))
-    monkeypatch.setattr(features.Kernel, "fsopen", lambda kernel, kind: _raise(OSError(errno.ENODEV, "x")))
-    monkeypatch.setattr(features, "probe", lambda: Facts(seccomp=False))
-    found = features.features()
-    assert found["nftables"] == "no: it is not installed" and found["overlayfs"] == "no: modprobe overlay, as root"
-    assert found["seccomp"].startswith("no: ") and found["clone into cgroup"] == "no: no cgroup2 hierarchy is mounted"
-    assert found["EROFS from a file"] == "no: the kernel does not know erofs, nor can it load the module"
+    monkeypatch.setattr(Host, "in_child", lambda host, flags, ask: _raise(Unsupported("x", "it is not installed")))
+    monkeypatch.setattr(Kernel, "fsopen", lambda kernel, kind: _raise(OSError(errno.ENODEV, "No such device")))
+    monkeypatch.setattr("nanocontainer.kernel.probes.probe", lambda: Facts(seccomp=False))
+    found = features.features("/")
+    assert found["nftables"] == "no: it is not installed" and found["EROFS from a file"] == "no: No such device"
+    assert found["overlayfs"] == "no: the kernel does not know it, nor can it load the module"
+    assert found["seccomp"] == "no: the kernel is built without it"
 
 
 def _raise(error: Exception) -> NoReturn:

@@ -44,7 +44,7 @@ def info(app: App, given: Given) -> int:
     """`info`: the engine's data and what this host can do, as lines or by a template."""
     from .features import features
 
-    data = {**app.engine.info(), "PythonVersion": sys.version.split()[0], "Features": features()}
+    data = {**app.engine.info(), "PythonVersion": sys.version.split()[0], "Features": features(app.engine.paths.state)}
     if given["format"]:
         return _format(given["format"], data)
     if "MemTotal" in data:

@@ -145,6 +145,7 @@ class ImageStore:
             image = _named(image, own)
             self._write(image)
             self._point({*names, *digests}, hex, before)
+            self._on_disk()
         return image
 
     def tag(self, name: str, new: str) -> Image:
@@ -160,6 +161,7 @@ class ImageStore:
             image = _named(image, {*before.get(image.id[7:], ()), str(target)})
             self._write(image)
             self._point({str(target)}, image.id[7:], before)
+            self._on_disk()
         return image
 
     def remove(
@@ -281,6 +283,15 @@ class ImageStore:
         for other, owned in before.items():
             if other != hex and not names.isdisjoint(owned):
                 self._rewrite(other, set(owned) - names)
+
+    def _on_disk(self) -> None:
+        """The names too, fsync(2): who is told that an image is here has it after a power cut as well."""
+        for directory in ("blobs/sha256", "ids", "refs"):
+            fd = os.open(f"{self.root}/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
     def correct(self, image: Image) -> None:
         """Write the record again where a crash left other names in it than this image (from `list`) has."""
