@@ -32,7 +32,7 @@ BUSYBOX = "/usr/bin/busybox"
 BOOT_MODULES = ("virtio_pci", "virtio_console", "9p", "9pnet_virtio")
 # What the guest's kernel may load when somebody asks for it, as on any host.
 MODULES = (
-    "virtio_blk", "overlay", "loop", "veth", "bridge", "br_netfilter", "dummy", "tun",
+    "virtio_blk", "ext4", "overlay", "loop", "veth", "bridge", "br_netfilter", "dummy", "tun",
     "nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_redir", "nft_ct", "nft_fib_inet", "nft_fib_ipv4",
     "nft_fib_ipv6", "nft_reject_inet", "nft_log", "nf_conntrack_netlink", "bfq",
     "crc32c_generic",  # nf_tables asks for it by another name than modules.dep knows
@@ -74,11 +74,21 @@ def alpine() -> Kernel:
 KERNELS: dict[str, Callable[[], Kernel]] = {"debian": debian, "alpine": alpine}
 
 
-def boot(kernel: Kernel, script: str, timeout: float = 300, *, show: Callable[[str], None] | None = None) -> Ran:
+def boot(
+    kernel: Kernel,
+    script: str,
+    timeout: float = 300,
+    *,
+    show: Callable[[str], None] | None = None,
+    disk: Path | None = None,
+) -> Ran:
     """Boot, run a script with /bin/sh as root, power off. timeout: seconds for all. show: is given each line at once.
+    disk: an image file that becomes /dev/vda, and keeps what was written to it (new: an empty one, gone at the end).
+
+    The end is hard: nothing is synced or unmounted, what is only in the guest's memory is lost.
 
     The script finds: everything of this machine read-only, /tmp and /run writable (tmpfs), cgroup2 at /sys/fs/cgroup,
-    an empty disk /dev/vda, loopback up.
+    a disk /dev/vda, loopback up.
     """
     qemu = shutil.which("qemu-system-x86_64")
     if not qemu:
@@ -88,9 +98,9 @@ def boot(kernel: Kernel, script: str, timeout: float = 300, *, show: Callable[[s
         # archives add up (docs.kernel.org/driver-api/early-userspace/buffer-format.html)
         job = archive([("init", 0o755, (HERE / "init").read_bytes()), ("job", 0o755, script.encode())])
         initramfs.write_bytes((kernel.place / "initramfs").read_bytes() + job)
-        disk, console = Path(work, "disk"), Path(work, "console")
-        with open(disk, "wb") as file:
-            file.truncate(DISK)
+        console = Path(work, "console")
+        if disk is None:
+            disk = empty_disk(Path(work, "disk"))
         command = [
             # one processor: emulated ones wait for each other so much that two take twice as long
             qemu, "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max", "-m", f"{MEMORY}b", "-smp", "1",
@@ -124,6 +134,12 @@ def boot(kernel: Kernel, script: str, timeout: float = 300, *, show: Callable[[s
         return Ran(int(end[1]), "".join(lines[:-1]), said)
     why = f"no end within {timeout} s" if process.returncode == 124 else f"qemu ended ({process.returncode})"
     return Ran(-1, f"{''.join(lines)}\n[{why}]\n", said)
+
+
+def empty_disk(path: Path) -> Path:
+    with open(path, "wb") as file:
+        file.truncate(DISK)
+    return path
 
 
 # --- kernels into the cache
