@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from .container.anatomy import Anatomy, WhichLayer
     from .container.attach import Session
+    from .container.comparison import Comparison
     from .container.diagnosis import Diagnosis
     from .container.exec import ExecSession
     from .container.logs import LogLine
@@ -509,6 +510,12 @@ class Engine:
         from .container.anatomy import anatomy
 
         return anatomy(self.life, self.inspect(ref))
+
+    def compare(self, first: str, second: str) -> Comparison:
+        """How two sides are isolated: each a running container, "host", or "pid:NUMBER". Needs root."""
+        from .container.comparison import compare
+
+        return compare(self.life, first, second)
 
     def which_layer(self, ref: str, path: str) -> WhichLayer:
         """Which layer of a container provides, deletes or hides a path."""

@@ -114,7 +114,7 @@ def sample(word: str) -> Anatomy:
 
 
 @pytest.mark.parametrize("width", [40, 80, 132])
-@pytest.mark.parametrize("word", ["sh", HOSTILE, "容器" * 30, "x" * 300])
+@pytest.mark.parametrize("word", ["sh", HOSTILE, "容器" * 30, "x" * 300], ids=["plain", "hostile", "wide", "long"])
 def test_text_fits_the_terminal_and_nothing_in_it_acts(word: str, width: int) -> None:
     shown = text(sample(word), Paint(False), width, SECTIONS)
     assert all(columns(line) <= width for line in shown.split("\n"))
