@@ -511,11 +511,12 @@ class Engine:
 
         return anatomy(self.life, self.inspect(ref))
 
-    def compare(self, first: str, second: str) -> Comparison:
-        """How two sides are isolated: each a running container, "host", or "pid:NUMBER". Needs root."""
+    def compare(self, first: str, second: str, *, filters: bool = False) -> Comparison:
+        """How two sides are isolated: each a running container, "host", or "pid:NUMBER". Needs root. filters: read
+        their seccomp filters from the kernel, for which each is stopped for a moment (ptrace(2))."""
         from .container.comparison import compare
 
-        return compare(self.life, first, second)
+        return compare(self.life, first, second, filters=filters)
 
     def which_layer(self, ref: str, path: str) -> WhichLayer:
         """Which layer of a container provides, deletes or hides a path."""

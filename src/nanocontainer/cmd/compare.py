@@ -23,7 +23,7 @@ def compare(app: App, given: Given) -> int:
     form = given["format"]
     if form not in FORMATS:
         raise InvalidInput("invalid --format", f"{form!r} is not one of {', '.join(FORMATS)}")
-    found = app.engine.compare(*given.args)
+    found = app.engine.compare(*given.args, filters=given["filters"])
     rows = tuple(row for row in found.rows if row.verdict != "same" or not given["weaker"])
     if form == "json":
         import json
@@ -114,6 +114,7 @@ COMPARE = Command(
     "Compare how two sides are isolated: what they share, what differs, which is weaker and why. A side is a running "
     "container, `host`, or `pid:NUMBER`: any process, also docker's or podman's.",
     (
+        ("filters", "", "bool", False, "Read their seccomp filters too: each is stopped for a moment (ptrace)"),
         ("format", "f", "string", "text", "text, json, or html: a page, whole in one file"),
         ("weaker", "w", "bool", False, "Leave out what is the same"),
     ),
@@ -123,6 +124,6 @@ COMPARE = Command(
     examples=(
         ("Two containers", "nanocontainer compare web db"),
         ("What separates a container from the host", "nanocontainer compare web host"),
-        ("A container of docker's", "nanocontainer compare web pid:$(docker inspect -f '{{.State.Pid}}' db)"),
+        ("A container of docker's", "nanocontainer compare --filters web pid:$(docker inspect -f '{{.State.Pid}}' db)"),
     ),
 )

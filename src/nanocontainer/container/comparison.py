@@ -10,7 +10,7 @@ from ..kernel.caps import NAMES
 from ..kernel.capwords import ALLOWS, DANGEROUS
 from ..record import Record
 from .anatomy_security import seccomp_word
-from .sides import side
+from .sides import side, with_filters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,9 +70,14 @@ class Comparison(Record):
         return " ".join(words)
 
 
-def compare(life: Lifecycle, first: str, second: str) -> Comparison:
-    """Compare two sides: each "host", "pid:NUMBER", or a running container. Errors of sides.side."""
-    return judge(side(life, first), side(life, second))
+def compare(life: Lifecycle, first: str, second: str, *, filters: bool = False) -> Comparison:
+    """Compare two sides: each "host", "pid:NUMBER", or a running container. filters: read their seccomp filters too.
+    Errors of sides.side and kernel/filters.py."""
+    a, b = side(life, first), side(life, second)
+    if filters:
+        machine = life.facts().machine
+        a, b = with_filters(a, machine), with_filters(b, machine)
+    return judge(a, b)
 
 
 def judge(a: Side, b: Side) -> Comparison:
@@ -188,13 +193,28 @@ def _new_privileges(a: Side, b: Side) -> Row:
 def _seccomp(a: Side, b: Side) -> Row:
     def words(one: Side) -> str:
         count = one.process.filters
-        return seccomp_word(one.process.seccomp) + (f", {count} of them" if count > 1 else "")
+        said = seccomp_word(one.process.seccomp) + (f", {count} of them" if count > 1 else "")
+        return f"{said}, {len(one.blocked)} calls blocked" if one.judged and one.process.seccomp else said
 
     verdict = _less(not a.process.seccomp, not b.process.seccomp)
     why = "every system call of the kernel can be made" if verdict != SAME else ""
     if verdict == SAME and a.process.seccomp:
-        why = "both are filtered; what a filter blocks the kernel does not tell in /proc"
+        if a.judged and b.judged:
+            return Row("seccomp", words(a), words(b), *_filtered(a, b))
+        why = "both are filtered; --filters reads what their filters block"
     return Row("seccomp", words(a), words(b), verdict, why)
+
+
+def _filtered(a: Side, b: Side) -> tuple[str, str]:
+    """Two filters, by the calls that pass: (verdict, why). One that passes with some arguments counts as half open."""
+    if (a.blocked, a.partly) == (b.blocked, b.partly):
+        return SAME, f"the same {len(a.blocked)} calls never pass, {len(a.partly)} with some arguments only"
+    half_a, half_b = (set(one.blocked) | set(one.partly) for one in (a, b))
+    more_a = (set(b.blocked) - set(a.blocked)) | (half_b - half_a)
+    more_b = (set(a.blocked) - set(b.blocked)) | (half_a - half_b)
+    words = [f"{one.label} also lets pass {_list(sorted(more))}" for one, more in ((a, more_a), (b, more_b)) if more]
+    verdict = DIFFERENT if more_a and more_b else A_WEAKER if more_a else B_WEAKER
+    return verdict, "; ".join(words)
 
 
 def _label(a: Side, b: Side) -> Row:

@@ -40,8 +40,9 @@ class Side(Record):
     kind: container, process or host. host: kinds of namespaces that are the host's. root: "own", "own, read-only" or
     "the host's". host_files: "target ← source" of writable parts of the host's disks; sockets: engines it can command;
     writable: parts of /proc and /sys that configure the host and can be written; shown: parts that others hide; shared:
-    mounts from which later mounts travel to the host. blocks: block devices in its /dev. devices: rules, None where the
-    kernel does not tell. interfaces: of its network. limits: memory (bytes), pids, cpus; -1 for none.
+    mounts from which later mounts travel to the host. blocks: block devices in its /dev.
+    interfaces: of its network. limits: memory (bytes), pids, cpus; -1 for none. judged: its filters were read; blocked,
+    partly: then the calls that never pass, and those that pass with some arguments only.
     """
 
     label: str
@@ -57,6 +58,19 @@ class Side(Record):
     blocks: tuple[str, ...] = ()
     interfaces: tuple[str, ...] = ()
     limits: dict[str, float] = {}
+    judged: bool = False
+    blocked: tuple[str, ...] = ()
+    partly: tuple[str, ...] = ()
+
+
+def with_filters(found: Side, machine: str) -> Side:
+    """With what its seccomp filters say, read from the kernel: it is stopped for a moment (kernel/filters.py)."""
+    if not found.process.seccomp:
+        return found.replace(judged=True)
+    from ..kernel import filters
+
+    never, partly = filters.blocked(filters.filters(found.process.pid), machine)
+    return found.replace(judged=True, blocked=never, partly=partly)
 
 
 def side(life: Lifecycle, word: str) -> Side:
