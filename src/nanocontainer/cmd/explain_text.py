@@ -42,7 +42,7 @@ def render(explanation: Explanation, columns: int, paint: Paint) -> str:
         for step in steps:
             lines += _one_column(step, columns, paint)
     if explanation.undo:
-        lines += ["", paint.bold("Undone, newest first:"), ""]
+        lines += ["", *(paint.bold(line) for line in wrap("Undone, newest first:", columns)), ""]
         for undo in explanation.undo:
             number = f"{undo.number:3}" if undo.number else "  -"
             lines.append(f"{paint.dim(number)}  {paint(visible(undo.name), 'bold')}")

@@ -35,7 +35,7 @@ _OPENS = {  # system calls that give an open file, and what it is called while n
 _CHAR_DEVICES = {"/dev/null": os.makedev(1, 3), "/dev/pts/ptmx": os.makedev(5, 2)}
 _PURE = frozenset(
     "fsencode fsdecode fspath strerror makedev major minor uname cpu_count sysconf waitstatus_to_exitcode stat_result "
-    "geteuid getegid getuid urandom".split()
+    "urandom".split()
 )
 
 
@@ -56,7 +56,9 @@ class Machine:
         self.child = False
         self.made: set[str] = set()  # files and directories that were made
         self.written: set[str] = set()  # those of them that are files
-        self.links: dict[str, int] = {}  # network interfaces
+        self.links: dict[str, int] = {}  # network interfaces, by name; absent: those that nobody has made yet
+        self.absent: set[str] = set()
+        self.fresh = False  # whether the root file system is a new one, with nothing in its /dev
         self.tables = False  # whether nftables has our table
         self.myself = self.names.new("self")
         self.error = 0
@@ -82,9 +84,17 @@ class Machine:
         base = getattr(self.names.find(dirfd), "path", "") if dirfd is not None else ""
         return path if path.startswith("/") else f"{base}/{path}".removesuffix("/.")
 
+    def interface(self, name: str) -> int:
+        """The number of an interface, 0 where it is not there."""
+        if name in self.absent:
+            return 0
+        index = self.links.setdefault(name, len(self.links) + 2)
+        self.names.interfaces[index] = name
+        return index
+
     def missing(self, place: str) -> bool:
         """What a new /dev has not before it was made; everything else is believed to be there."""
-        return place.startswith("rootfs/dev/") and place not in self.made
+        return self.fresh and place.startswith("rootfs/dev/") and place not in self.made
 
     def modules(self) -> dict[str, Any]:
         """What stands in for each module."""
@@ -122,7 +132,7 @@ class Machine:
             if name == "open_tree":
                 path = os.fsdecode(args[1]) or getattr(self.names.find(args[0]), "path", "")
             elif name == "fsmount" and getattr(self.names.find(args[0]), "path", "") == "overlay":
-                path = "rootfs"
+                path, self.fresh = "rootfs", True
             elif name == "fsopen":
                 path = os.fsdecode(args[0])
             return self.opened(name, *args, label=_OPENS[name], path=path)
@@ -258,6 +268,10 @@ class Os:
         return found
 
     # --- processes
+
+    def geteuid(self) -> int:
+        self.machine.note("geteuid")
+        return 0
 
     def getpid(self) -> int:
         self.machine.note("getpid", result=self.machine.myself)

@@ -158,12 +158,11 @@ class FakeSocket:
     # --- what is answered
 
     def _answer(self, kind: int, flags: int, sequence: int, body: bytes) -> bytes:
-        links = self.machine.links
         code, reply = 0, b""
         name = self._name(body, 16) if _FAMILIES.get(kind) == _LINK else ""
         if kind == 18:
-            if name in links:
-                content = pack("=BxHiII", 0, 0, links[name], 1, 0) + _text(3, name)
+            if index := self.machine.interface(name):
+                content = pack("=BxHiII", 0, 0, index, 1, 0) + _text(3, name)
                 reply = pack("=IHHII", 16 + len(content), 16, 0, sequence, 0) + content + bytes(-len(content) & 3)
             else:
                 code = errno.ENODEV
@@ -174,8 +173,8 @@ class FakeSocket:
         elif kind == 16 and flags & _CREATE:
             for made in (name, self._peer(body)):
                 if made:
-                    links[made] = len(links) + 2
-                    self.machine.names.interfaces[links[made]] = made
+                    self.machine.absent.discard(made)
+                    self.machine.interface(made)
         if code:
             self.machine.calls[-1].result = Word(errno.errorcode[code])
         return reply + pack("=IHHII", 36, 2, 0, sequence, 0) + pack("=i", -code) + bytes(16)

@@ -294,6 +294,8 @@ def prctl_args(option: int, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (Word(signal(first, nobody)),)
     if option == abi.PR_CAP_AMBIENT:
         return (Word(one_of("PR_CAP_AMBIENT_")(first, nobody)),)
+    if option == abi.PR_SET_DUMPABLE:
+        return (Word("SUID_DUMP_DISABLE") if first == 0 else first,)
     if option == abi.PR_SET_NAME:
         return (ctypes.string_at(first),)
     if option == abi.PR_SET_NO_NEW_PRIVS:

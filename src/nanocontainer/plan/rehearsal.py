@@ -58,7 +58,9 @@ class Rehearsal:
         self.machine.child = step.side == "inside"
         for slot in step.reads():
             if slot not in self.world.slots:  # a part of a plan, or one that starts from another's slots
-                self.world[slot] = self.machine.names.new(slot)
+                self.world[slot] = bytes(8) if slot == "filter" else self.machine.names.new(slot)
+        if type(step).__name__ == "EnsureBridge":  # believed to be the first on its network
+            self.machine.absent.add(vars(step)["interface"])
         before = set(self.world.slots)
         calls = self._calls(self._twin(step).do)
         self._name_slots(self.world.slots.keys() - before)

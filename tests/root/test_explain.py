@@ -1,0 +1,129 @@
+"""--explain against the truth: strace(1) looks at a real start, and sees the calls that the explanation has named.
+
+Compared are, in order, all calls that make the container: mounts, namespaces, cgroup, identity, confinement; each with
+every flag and every text in its arguments. Numbers of open files differ from run to run, and are not compared.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .nano import COMMAND, Nano
+
+HOST = frozenset("fsopen fsconfig fsmount bpf unshare setns clone3 memfd_create openat2 pidfd_open mkdir".split())
+INSIDE = frozenset(
+    "fsopen fsconfig fsmount open_tree move_mount mount_setattr mount umount2 pivot_root openat2 setns unshare "
+    "sethostname setdomainname prctl capset seccomp keyctl close_range prlimit64 mknodat symlinkat mkdirat setgroups "
+    "setresgid setresuid setsid execveat pidfd_open umask fchdir".split()
+)
+_FLAG = re.compile(r"\b[A-Z][A-Z0-9_]{2,}\b")
+_TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_LINE = re.compile(r"^(\d+) +(\w+)\((.*)\) += (-?\d+|\?)(?: (E\w+))?")
+# What means nothing (MS_: strace says "0 /* MS_??? */"), and what is younger than some versions of strace
+_NOTHING = frozenset(("NULL", "O_RDONLY", "MOUNT_ATTR_RELATIME", "MFD_EXEC", "MS_"))
+
+Seen = tuple[str, frozenset[str], tuple[str, ...]]
+
+
+def facts(name: str, args: str) -> Seen:
+    """What is compared of a call."""
+    texts = tuple(re.sub(r"\b(?:[0-9a-f]{64}|[0-9a-f]{12})\b", "ID", text) for text in _TEXT.findall(args))
+    flags = frozenset(_FLAG.findall(_TEXT.sub("", args))) - _NOTHING
+    if name == "bpf":  # strace knows more fields than we show
+        return name, frozenset(flag for flag in flags if flag in ("BPF_PROG_LOAD", "BPF_PROG_ATTACH")), ()
+    if name == "execveat":
+        texts = texts[:2]
+    if name == "keyctl":
+        texts = ()  # the container's id
+    return name, flags, texts
+
+
+def expected(nano: Nano, side: str, names: frozenset[str], *words: str) -> list[tuple[str, Seen]]:
+    data: dict[str, Any] = json.loads(nano("run", "--explain=json", *words).out)
+    return [
+        (step["name"], facts(call["name"], ", ".join(call["args"])))
+        for step in data["steps"]
+        if step["side"] == side
+        for call in step["calls"]
+        if call["name"] in names
+    ]
+
+
+def traced(nano: Nano, log: Path, *words: str) -> list[tuple[str, str, str, str]]:
+    """(pid, name, arguments, result) of every call of a run and its processes."""
+    command = ["strace", "-f", "-s", "4096", "-o", str(log), COMMAND, "run", *words]
+    done = subprocess.run(command, env=nano.env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    half: dict[str, str] = {}
+    calls = []
+    for line in log.read_text(errors="replace").splitlines():
+        pid = line.split(" ", 1)[0]
+        if line.endswith("<unfinished ...>"):
+            half[pid] = line.removesuffix(" <unfinished ...>")
+            continue
+        if " resumed>" in line and pid in half:
+            line = half.pop(pid) + line.partition(" resumed>")[2]
+        if found := _LINE.match(line):
+            calls.append((found[1], found[2], found[3], found[4]))
+    return calls
+
+
+def compare(wanted: list[tuple[str, Seen]], seen: list[Seen]) -> None:
+    """The first difference, by the step in which it is."""
+    for (step, call), real in zip(wanted, seen, strict=False):
+        assert call == real, f"step {step}: explained {call}, seen {real}"
+    assert len(wanted) == len(seen), (wanted[len(seen) :], seen[len(wanted) :])
+
+
+SHAPES = {
+    "none": ["--network", "none"],
+    "bridge": ["--network", "bridge", "-p", "18080:80", "-m", "64m"],
+    "user": ["--network", "none", "--user", "1000:1000", "--cap-drop", "ALL", "--ulimit", "nofile=64:128", "--init"],
+    "mounts": ["--network", "none", "--tmpfs", "/tmp:size=1m", "--read-only", "-w", "/tmp", "-v", "{here}:/root:ro",
+               "--security-opt", "no-new-privileges"],
+    "host": ["--network", "host", "--ipc", "host", "--uts", "host", "--privileged"],
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_real_start_makes_the_calls_that_were_explained(nano: Nano, tmp_path: Path, shape: str) -> None:
+    words = ["--rm", *(word.format(here=tmp_path) for word in SHAPES[shape]), "tiny", "true"]
+    nano("run", *words)  # what is made once and kept is there: the image, the compiled filter
+    wanted = {side: expected(nano, side, names, *words) for side, names in (("host", HOST), ("inside", INSIDE))}
+    assert len(wanted["inside"]) > 50
+    calls = traced(nano, tmp_path / "log", *words)
+    keeper, init = next((pid, result) for pid, name, _, result in calls if name == "clone3" and int(result) > 0)
+    of_keeper = [(name, args) for pid, name, args, _ in calls if pid == keeper]
+    born = next(index for index, (name, _) in enumerate(of_keeper) if name == "clone3")
+    first = next(index for index, (name, args) in enumerate(of_keeper) if name == "mkdir" and "cgroup" in args)
+    compare(
+        [(step, call) for step, call in wanted["host"] if "mkdir" not in call[0] or "cgroup" in str(call)],
+        [facts(name, args) for name, args in of_keeper[first : born + 1]
+         if name in HOST and (name != "mkdir" or "cgroup" in args)],
+    )  # fmt: skip
+    of_init = [(name, args) for pid, name, args, _ in calls if pid == init]
+    if "--init" in words:  # the command is a child, from StartReaper on
+        child = next(pid for pid, name, _, _ in calls if name == "execveat" and pid != init)
+        forked = next(index for index, (name, _) in enumerate(of_init) if name in ("clone", "fork"))
+        of_init = of_init[:forked] + [(name, args) for pid, name, args, _ in calls if pid == child]
+    last = next(index for index, (name, _) in enumerate(of_init) if name == "execveat")
+    compare(wanted["inside"], [facts(name, args) for name, args in of_init[: last + 1] if name in INSIDE])
+
+
+def test_explaining_needs_no_root_and_makes_nothing(nano: Nano, tmp_path: Path) -> None:
+    root = tmp_path / "nowhere"
+    env = {**nano.env, "NANOCONTAINER_ROOT": str(root), "NANOCONTAINER_RUNROOT": str(root / "run")}
+    words = ["run", "--explain", "-p", "80:80", "-v", "data:/data", "--user", "me:staff", "tiny", "sh"]
+    command = [*("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"), COMMAND, *words]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "pivot_root" in done.stdout
+    assert not root.exists()
