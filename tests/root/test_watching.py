@@ -152,4 +152,5 @@ def test_who_must_be_asked_and_leaves_ends_the_start(engine: Engine, name: str) 
 
 def test_a_step_left_out_is_not_done(engine: Engine) -> None:
     id, _ = engine.launch(SLEEP, attach=False, watch=Ear(skip="SetHostname"))
+    assert engine.inspect(id).state.skipped == ("SetHostname",)
     assert engine.execute(id, ["hostname"]).stdout.decode().strip() == os.uname().nodename

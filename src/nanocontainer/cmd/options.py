@@ -86,6 +86,11 @@ def _pairs(flag: str, items: list[str]) -> dict[str, str]:
     return pairs
 
 
+def _steps(flag: str, items: list[str]) -> tuple[str, ...]:
+    """Names of steps, also several with commas between, each once."""
+    return tuple(dict.fromkeys(name.strip() for item in items for name in item.split(",") if name.strip()))
+
+
 def _tuple(flag: str, items: list[str]) -> tuple[str, ...]:
     if "" in items:
         raise InvalidInput(f"invalid --{flag}", "an empty value")
@@ -330,6 +335,8 @@ FIELDS: dict[str, tuple[str, Reader | None]] = {
     "ulimit": ("ulimits", _ulimits),
     "user": ("user", None),
     "uts": ("uts_mode", _namespace("", "host")),
+    "without": ("without", _steps),
+    "force-without": ("force_without", None),
     "workdir": ("cwd", _workdir),
 }
 LIMITS = {

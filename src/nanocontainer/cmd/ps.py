@@ -123,7 +123,9 @@ def status(container: Container, now: float) -> str:
     state = container.state
     if state.status in ("running", "paused"):
         up = units.duration(now - units.read_time(state.started)) if state.started else "Less than a second"
-        return f"Up {up}{' (Paused)' if state.status == 'paused' else ''}"
+        without = (*container.spec.without, *state.skipped)
+        said = f" (without {', '.join(dict.fromkeys(without))})" if without else ""
+        return f"Up {up}{' (Paused)' if state.status == 'paused' else ''}{said}"
     if state.status == "exited":
         return f"Exited ({state.exit_code}) {units.ago(state.finished, now)}".rstrip()
     return state.status.capitalize()

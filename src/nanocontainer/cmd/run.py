@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..container.spec import Spec
+    from ..plan.telling import Watch
     from .main import App
 
 
@@ -24,7 +25,7 @@ def run(app: App, given: Given) -> int:
     """`run`: the container's exit code; 0 where it was detached."""
     spec = specification(given)
     streams = _streams(given)
-    if given["explain"]:
+    if given["explain"] not in ("", "live"):
         from .explain import form_of
 
         if form := form_of(given["explain"]):
@@ -32,6 +33,10 @@ def run(app: App, given: Given) -> int:
     _check_pull(given)
     _check_cidfile(given["cidfile"])
     check_root("cannot run containers")
+    if spec.without:
+        from .without import announce
+
+        announce(app, spec)
     _make_ready(app, given)
     begin = _detached if given["detach"] else _attached
     try:
@@ -47,7 +52,7 @@ def _detached(app: App, given: Given, spec: Spec, streams: set[str]) -> int:
     from .terminal import Held
 
     with Held() as early:
-        id, _ = app.engine.launch(spec, attach=False, pull="never")
+        id, _ = app.engine.launch(spec, attach=False, pull="never", watch=_watch(given))
         _write_cidfile(given["cidfile"], id)
         out(f"{id}\n")
     return 128 + early[0] if early else 0
@@ -61,7 +66,7 @@ def _attached(app: App, given: Given, spec: Spec, streams: set[str]) -> int:
     stdin = spec.open_stdin and "stdin" in streams
     check_tty(stdin, spec.tty)
     with Held() as early:
-        id, session = app.engine.launch(spec, attach=True, pull="never")
+        id, session = app.engine.launch(spec, attach=True, pull="never", watch=_watch(given))
         assert session is not None
         try:
             _write_cidfile(given["cidfile"], id)
@@ -84,6 +89,14 @@ def _attached(app: App, given: Given, spec: Spec, streams: set[str]) -> int:
     return code or 0
 
 
+def _watch(given: Given) -> Watch | None:
+    if not (given["step"] or given["break-at"] or given["explain"] == "live"):
+        return None
+    from .watching import watch_of
+
+    return watch_of(given)
+
+
 def _on_terminal(given: Given, spec: Spec, command: Sequence[str]) -> Spec:
     """The specification as it is at the caller's terminal: -it where a shell implies it, and the terminal's size."""
     if implied(given, command):
@@ -102,6 +115,10 @@ def create(app: App, given: Given) -> int:
     _check_cidfile(given["cidfile"])
     _check_pull(given)
     check_root("cannot create containers")
+    if spec.without:
+        from .without import announce
+
+        announce(app, spec)
     _make_ready(app, given)
     pull = "never" if given["pull"] == "never" else "missing"
     id = app.engine.create(spec, pull=pull, platform=given["platform"], on_progress=_progress(given))

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 DETACH: Table = (
     ("detach", "d", "bool", False, "Run the container in the background and print its id"),
     ("sig-proxy", "", "bool", True, "Pass the signals this command receives on to the container"),
-    ("explain", "", "optional", "text", "Show steps and calls (text, json, markdown, html, script), and run none"),
+    ("explain", "", "optional", "text", "Show the steps, run none (text, json, markdown, html, script), or as they run: live"),
+    ("step", "", "bool", False, "Stop before each step: look at the world outside and inside, go on, skip, abort"),
+    ("break-at", "", "list", None, "Stop before this step (name or number)"),
 )
 
 CONTAINER: Table = (
@@ -80,6 +82,8 @@ CONTAINER: Table = (
     ("ipc", "", "string", "", "IPC namespace (private, host, container:NAME)"),
     ("uts", "", "string", "", "UTS namespace (host)"),
     ("cgroupns", "", "string", "private", "Cgroup namespace (private, host)"),
+    ("without", "", "list", None, "Leave a step of the start out, and see what that opens (LoadSeccomp, ...)"),
+    ("force-without", "", "bool", False, "Leave steps out although that endangers the host"),
     # Other spellings, and what docker has and means the same as our default.
     ("net", "", "=network", None, ""),
     ("dns-opt", "", "=dns-option", None, ""),

@@ -51,10 +51,16 @@ def container(found: Container, paths: Paths, sizes: tuple[int, int] | None = No
         "Platform": "linux",
         **({"SizeRw": sizes[0], "SizeRootFs": sizes[1]} if sizes else {}),
         "HostConfig": _host_config(spec),
+        **({"Without": list(left_out(found))} if left_out(found) else {}),
         "Mounts": [_mount(mount, paths.volumes) for mount in spec.mounts],
         "Config": _config(spec),
         "NetworkSettings": _network(found, paths),
     }
+
+
+def left_out(found: Container) -> tuple[str, ...]:
+    """The steps that this container is without: by --without, and by who stepped its start."""
+    return tuple(dict.fromkeys((*found.spec.without, *found.state.skipped)))
 
 
 def _config(spec: Spec) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def _keep(
         raise
     for fd in inner.values():
         os.close(fd)
-    state = started.replace(restarts=state.restarts)
+    state = started.replace(restarts=state.restarts, skipped=telling.skipped if telling else ())
     life.store.save(spec.id, state)
     emit(life.paths, "container", "start", spec.id, image=spec.image, name=spec.name)
     report.say({"id": spec.id, "name": spec.name})

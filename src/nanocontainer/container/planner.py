@@ -313,7 +313,12 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
         inside.append(StartReaper(spec.tty))
     inside += [CloseFiles(), command]
     given = ("wire",) if spec.tty else ("wire", *(name for name in STREAMS if name not in null))
-    return Plan((*host, *inside), given).validate()
+    plan = Plan((*host, *inside), given).validate()
+    if spec.without:
+        from ..plan.omission import leave_out
+
+        plan = leave_out(plan, spec.without, forced=spec.force_without)
+    return plan
 
 
 def _kernel_mounts(spec: Spec, own_net: bool) -> list[Step]:

@@ -141,6 +141,8 @@ class Spec(Record):
     stop_timeout: int = 10
     log_driver: str = "json-file"  # json-file, none
     log_options: dict[str, str] = {}  # max-size, max-file
+    without: tuple[str, ...] = ()  # steps that are left out, by class name: plan/omission.py
+    force_without: bool = False  # those too that endanger the host
 
 
 class State(Record):
@@ -166,6 +168,7 @@ class State(Record):
     ports: tuple[Port, ...] = ()  # as they are bound
     cgroup: str = ""  # the directory in the cgroup2 hierarchy
     groups: tuple[str, ...] = ()  # those in version 1 hierarchies
+    skipped: tuple[str, ...] = ()  # steps that who stepped this start has left out, beside the specification's
 
 
 class Container(Record):

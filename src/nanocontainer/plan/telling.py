@@ -15,6 +15,7 @@ it (SO_PASSCRED, SCM_CREDENTIALS): so the watcher knows init, which knows itself
                    ◀── born    index                         init's first word, after Clone
                    ◀── failed  index, error
                    ◀── done                                  all steps succeeded
+    names          ──▶                                       only where the watcher asks for it: what it left out
                    ◀── end of file                           nothing more will come: it runs, or all is taken back
 
 Times are CLOCK_MONOTONIC in nanoseconds, taken as close to the step as can be. After the filter is loaded nothing is
@@ -64,6 +65,7 @@ class Telling(Reporter):
 
     def __init__(self, fd: int, *, asks: bool) -> None:
         self.fd, self.asks = fd, asks
+        self.skipped: tuple[str, ...] = ()  # class names of what the watcher left out; known when all is done
         self._begin = 0
         self._teller = 0  # whose loop it is; in init, a copy of that
 
@@ -109,7 +111,12 @@ class Telling(Reporter):
         self._say({"at": "failed", "time": time.monotonic_ns(), "begin": self._begin, "index": index, "error": words})
 
     def done(self) -> None:
-        self._say({"at": "done", "time": time.monotonic_ns()})
+        try:
+            self._say({"at": "done", "time": time.monotonic_ns()})
+            if self.asks:
+                self.skipped = tuple(os.read(self.fd, _SIZE).decode().split())
+        except (OSError, Aborted):
+            pass  # it runs by now: nobody is needed any more
 
     def close(self) -> None:
         """Nothing more will be told by this process."""
@@ -150,6 +157,7 @@ class Watch:
         self.sock, self.far = sockets.socketpair(sockets.AF_UNIX, kind)
         self.sock.setsockopt(sockets.SOL_SOCKET, sockets.SO_PASSCRED, 1)
         self.plan = Plan(())
+        self._skipped: list[str] = []
 
     def telling(self) -> Telling:
         """What the process that runs the start tells by. Made before the fork."""
@@ -165,8 +173,14 @@ class Watch:
         try:
             while told := self._receive():
                 answer = self.heard(told)
-                if self.asks and told.at == "before":
+                if not self.asks:
+                    continue
+                if told.at == "before":
+                    if answer == SKIP:
+                        self._skipped.append(type(self.plan.steps[told.index]).__name__)
                     self._answer(answer or GO)
+                elif told.at == "done":
+                    self._answer(" ".join(dict.fromkeys(self._skipped)) or " ")
         finally:
             self.close()
 

@@ -1,0 +1,43 @@
+"""The flags with which a start or an exec is watched, and who watches then (plan/telling.py)."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import InvalidInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..plan.telling import Watch
+    from .flags import Given, Table
+
+STEP: Table = (
+    ("step", "", "bool", False, "Stop before each step, look at the world from outside and inside, go on or abort"),
+    ("break-at", "", "list", None, "Stop before this step only (a name or a number; repeatable)"),
+)
+
+
+def wanted(given: Given) -> bool:
+    """Whether somebody shall watch: --step, --break-at or --explain=live."""
+    return bool(given["step"] or given["break-at"] or given["explain"] == "live")
+
+
+def watch_of(given: Given) -> Watch | None:
+    """Who watches, as the flags say. InvalidInput where there is no terminal to step on."""
+    if given["step"] or given["break-at"]:
+        if given["explain"] == "live":
+            raise InvalidInput("--step cannot be used with --explain=live", "", "--step shows the times too")
+        if not (os.isatty(0) and os.isatty(2)):
+            raise InvalidInput(
+                "--step and --break-at need a terminal",
+                "stdin or stderr is none",
+                "to see the steps without one: --explain=live shows each as it happens, `trace` measures them",
+            )
+        from .step import Stepper
+
+        return Stepper(tuple(given["break-at"]), every=given["step"])
+    if given["explain"] == "live":
+        from .live import Live
+
+        return Live()
+    return None
