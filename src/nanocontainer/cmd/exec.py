@@ -9,7 +9,7 @@ import os
 
 from ..errors import InvalidInput
 from .flags import Command, Given
-from .process import FLAGS, environment, implied
+from .process import FLAGS, WATCHED, environment, implied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ def exec(app: App, given: Given) -> int:
         check_tty(stdin, tty)
         size = terminal_size()
         keys = parse_keys(given["detach-keys"]) or DETACH_KEYS
+    watch = None
+    if given["step"] or given["break-at"] or given["explain"]:
+        from .watching import watch_of
+
+        watch = watch_of(given)
     session: Any = app.engine.exec(
         ref,
         command,
@@ -46,6 +51,7 @@ def exec(app: App, given: Given) -> int:
         privileged=given["privileged"],
         inherit=True,
         size=size,
+        watch=watch,
     )
     if detach:
         return 0
@@ -95,7 +101,7 @@ EXEC = Command(
     "[OPTIONS] CONTAINER COMMAND [ARG...]",
     "Execute a command in a running container. Flags end at CONTAINER. A bare shell (sh, bash, ...) run from a "
     "terminal gets -it by itself; -t=false says no.",
-    (("detach", "d", "bool", False, "Run the command in the background"), *FLAGS),
+    (("detach", "d", "bool", False, "Run the command in the background"), *FLAGS, *WATCHED),
     exec,
     least=2,
     interspersed=False,

@@ -24,12 +24,18 @@ def subject(step: Step) -> str:
     """What a step is about, in a word or two: the first text of its data, a path's end. Empty where it has none."""
     for value in step.as_dict().values():
         if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-            return " ".join(value)
+            return printable(" ".join(value))
         if isinstance(value, str) and value:
-            return value if len(value) <= 32 or "/" not in value[1:] else f"…/{value.rstrip('/').rpartition('/')[2]}"
+            long = len(value) > 32 and "/" in value[1:]
+            return printable(f"…/{value.rstrip('/').rpartition('/')[2]}" if long else value)
         if isinstance(value, dict) and value:
-            return " ".join(value)
+            return printable(" ".join(value))
     return ""
+
+
+def printable(text: str) -> str:
+    """Text from outside for a terminal: it must not move the cursor or change what was said."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def milliseconds(nanoseconds: int) -> str:
@@ -72,7 +78,7 @@ class Live(Watch):
             self.spent[self._step(told).side] += took
             self._line(told, milliseconds(took))
         elif at == "failed":
-            self._line(told, milliseconds(told.time - told.begin), f"  failed: {told.error.get('why', '')}")
+            self._line(told, milliseconds(told.time - told.begin), printable(f"  failed: {told.error.get('why', '')}"))
         elif at == "done":
             self._foot(told)
 
@@ -118,8 +124,10 @@ class Live(Watch):
         host, inside = self.spent["host"], self.spent["inside"]
         before = self.first - self.start
         between = max(whole - before - host - inside, 0)
-        said = (
-            f"{steps} steps in {milliseconds(whole)}: {milliseconds(before)} before the first (claims, plan), "
-            f"{milliseconds(host)} on the host, {milliseconds(inside)} inside, {milliseconds(between)} between the steps"
-        )
+        parts = (
+            (before, "before the first (claims, plan)"), (host, "on the host"), (inside, "inside"),
+            (between, "between the steps"),
+        )  # fmt: skip
+        said = f"{steps} steps in {milliseconds(whole)}: "
+        said += ", ".join(f"{milliseconds(time)} {where}" for time, where in parts)
         err(lead + "".join(f"{self.paint.dim(line)}\n" for line in wrap(said, self.width)))

@@ -22,6 +22,12 @@ FLAGS: Table = (
     ("privileged", "", "bool", False, "Give the command all that root has on the host"),
     ("detach-keys", "", "string", "", 'Keys that detach the terminal (default "ctrl-p,ctrl-q")'),
 )
+# Of exec and start; run has --explain with more in it (runflags.py).
+WATCHED: Table = (
+    ("explain", "", "optional", "live", "Print each step as it happens, with its time (live)"),
+    ("step", "", "bool", False, "Stop before each step: look at the world outside and inside, go on, skip, abort"),
+    ("break-at", "", "list", None, "Stop before this step (name or number)"),
+)
 SHELLS = frozenset(("sh", "bash", "ash", "dash", "zsh", "fish", "ksh"))
 
 

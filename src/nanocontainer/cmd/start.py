@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ..errors import InvalidInput, NanoError, NotRunning
 from .flags import Command, Given
+from .output import out
+from .process import WATCHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +17,17 @@ if TYPE_CHECKING:
 
 def start(app: App, given: Given) -> int:
     """`start`: prints what was started; with -a or -i the container's exit code."""
+    watch = None
+    if given["step"] or given["break-at"] or given["explain"]:
+        from .watching import watch_of
+
+        watch = watch_of(given)
+    if watch and not (given["attach"] or given["interactive"]):
+        if len(given.args) > 1:
+            raise InvalidInput("cannot watch the starts of several containers at once")
+        app.engine.start(given.args[0], watch=watch)
+        out(f"{given.args[0]}\n")
+        return 0
     if not (given["attach"] or given["interactive"]):
         from .containers import each
 
@@ -28,7 +41,7 @@ def start(app: App, given: Given) -> int:
 
     check_tty(stdin, spec.tty)
     with Held() as early:
-        session = app.engine.start(ref, attach=True)
+        session = app.engine.start(ref, attach=True, watch=watch)
         if session is None:
             raise NanoError(f"cannot attach to container {ref}", "it has been started and gave no session")
         return _carry(session, given, stdin, spec.tty, early=early)
@@ -75,6 +88,7 @@ START = Command(
         ("interactive", "i", "bool", False, "Attach stdin too"),
         ("detach-keys", "", "string", "", 'Keys that detach the terminal (default "ctrl-p,ctrl-q")'),
         ("sig-proxy", "", "bool", True, ""),
+        *WATCHED,
         ("checkpoint", "", "later", None, ""),
         ("checkpoint-dir", "", "later", None, ""),
     ),

@@ -9,18 +9,7 @@ from ..errors import InvalidInput
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..plan.telling import Watch
-    from .flags import Given, Table
-
-STEP: Table = (
-    ("step", "", "bool", False, "Stop before each step, look at the world from outside and inside, go on or abort"),
-    ("break-at", "", "list", None, "Stop before this step only (a name or a number; repeatable)"),
-)
-
-
-def wanted(given: Given) -> bool:
-    """Whether somebody shall watch: --step, --break-at or --explain=live."""
-    return bool(given["step"] or given["break-at"] or given["explain"] == "live")
-
+    from .flags import Given
 
 def watch_of(given: Given) -> Watch | None:
     """Who watches, as the flags say. InvalidInput where there is no terminal to step on."""
@@ -35,9 +24,11 @@ def watch_of(given: Given) -> Watch | None:
             )
         from .step import Stepper
 
-        return Stepper(tuple(given["break-at"]), every=given["step"])
+        return Stepper(tuple(given["break-at"]), every=given["step"], kept=not given.values.get("rm", True))
     if given["explain"] == "live":
         from .live import Live
 
         return Live()
+    if given["explain"] not in ("", "false"):
+        raise InvalidInput("invalid --explain", f"{given['explain']!r} is not live")
     return None

@@ -93,7 +93,7 @@ class Telling(Reporter):
 
     def before(self, index: int, step: Step) -> bool:
         self._say({"at": "before", "time": time.monotonic_ns(), "index": index})
-        answer = self._answer() if self.asks else GO
+        answer = self._answer(step) if self.asks else GO
         self._begin = time.monotonic_ns()
         return answer == SKIP
 
@@ -128,19 +128,20 @@ class Telling(Reporter):
         except OSError as error:
             self._lost(error)
 
-    def _answer(self) -> str:
+    def _answer(self, step: Step) -> str:
         try:
             answer = os.read(self.fd, 16).decode()
-        except OSError as error:
-            self._lost(error)
+        except OSError:
+            answer = ""
         if answer not in (GO, SKIP):
-            raise Aborted("the start was ended", "by who watched it" if answer else "who watched it is gone")
+            why = "" if answer else "who watched it is gone"
+            raise Aborted(f"the start was aborted before step {type(step).__name__}", why)
         return answer
 
     def _lost(self, error: OSError) -> None:
         """The other end is closed: only who must be asked is missed."""
         if self.asks:
-            raise Aborted("the start was ended", "who watched it is gone") from error
+            raise Aborted("the start was aborted", "who watched it is gone") from error
 
 
 class Watch:
