@@ -259,7 +259,7 @@ def test_run_detached(cli: Cli, tmp_path: Path) -> None:
     assert path.read_text() == WEB
     [(_, spec, attach, how)] = cli.engine.asked
     assert spec == Spec("debian", command=("sleep", "1"), detached=True) and not attach
-    assert how == {"pull": "never"}
+    assert how == {"pull": "never", "watch": None}
     code, out, err = cli("run", "-d", "--cidfile", str(path), "debian")
     assert code == 125 and "the file exists already" in err
 
@@ -362,7 +362,7 @@ def test_exec(cli: Cli) -> None:
     assert (ref, args) == ("web", ("ls", "-l"))
     assert how == {
         "env": ("A=b",), "cwd": "/x", "user": "me", "tty": False, "stdin": False, "detach": False, "privileged": True,
-        "inherit": True, "size": (0, 0),
+        "inherit": True, "size": (0, 0), "watch": None,
     }  # fmt: skip
     assert cli("exec", "-d", "web", "ls") == (0, "", "")
     assert cli("exec", "-it", "web", "ls")[0] == 1
