@@ -81,7 +81,7 @@ _FILE_FLAGS = frozenset(("env-file", "label-file", "cidfile", "input", "root", "
 _VALUES: dict[str, tuple[str, ...]] = {
     "attach": ("stdin", "stdout", "stderr"),
     "cgroupns": ("private", "host"),
-    "explain": ("text", "json", "markdown", "html", "script"),
+    "explain": ("text", "json", "markdown", "html", "script", "live"),
     "format": ("table", "json"),
     "ipc": ("private", "shareable", "host", "container:"),
     "log-driver": ("json-file", "none"),
