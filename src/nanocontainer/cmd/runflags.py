@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 DETACH: Table = (
     ("detach", "d", "bool", False, "Run the container in the background and print its id"),
     ("sig-proxy", "", "bool", True, "Pass the signals this command receives on to the container"),
-    ("explain", "", "optional", "text", "Show the steps, run none (text, json, markdown, html, script); live: run them"),
+    ("explain", "", "optional", "text", "Show steps and run none (text, json, markdown, html, script); live: run them"),
     ("step", "", "bool", False, "Stop before each step: look at the world outside and inside, go on, skip, abort"),
     ("break-at", "", "list", None, "Stop before this step (name or number)"),
 )
