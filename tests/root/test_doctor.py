@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -133,7 +134,8 @@ def test_a_healthy_engine(patient: Patient) -> None:
     finally:
         busy.wait()
     assert patient.examine() == []
-    assert census.settle(counted) == []
+    # keepers that make themselves small meanwhile have another command line
+    assert [line for line in census.settle(counted) if "+ process: " not in line or "resume.py" not in line] == []
     assert (tree(nano.root), tree(nano.runroot)) == before
     assert [patient.status(name) for name in ("web", "frozen", "new", "done")] == [
         "running 0", "paused 0", "created 0", "exited 3",
@@ -428,6 +430,11 @@ def test_damaged_images_are_named_and_kept(another_nano: Callable[[], Nano]) -> 
     assert "rmi" in patient.named("damaged-image").hint
     record.write_bytes(whole[1])
     assert patient.examine() == []
+    (file,) = [path for path in layers[0].rglob("*") if path.is_file() and not path.is_symlink()][:1]
+    data = file.read_bytes()
+    os.truncate(file, 0)
+    assert re.search(r"have (\d+) bytes, and had (\d+)", patient.named("damaged-image").detail)
+    file.write_bytes(data)
     layers[0].rename(f"{layers[0]}-away")
     assert "is missing" in next(one for one in patient.examine() if one.kind == "damaged-image").detail
     Path(f"{layers[0]}-away").rename(layers[0])

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nanocontainer.errors import Corrupt, NanoError
+from nanocontainer.image.checkup import _size as layer_bytes
 from nanocontainer.image.layers import apply_layer
 
 DIR, SYMLINK, LINK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
@@ -211,6 +212,18 @@ def test_the_last_of_a_name_counts(tmp_path: Path) -> None:
     assert os.readlink(place / "c") == "z"
     assert (place / "h").read_bytes() == b"2"
     assert (place / "h").stat().st_ino == (place / "g").stat().st_ino
+
+
+def test_the_size_is_that_of_the_files_that_are_there(tmp_path: Path) -> None:
+    """What was replaced on the way does not count; doctor compares the two to see what a power cut has emptied."""
+    archive = tar_of(
+        one("x", b"1" * 10), one("x", b"2" * 7),
+        one("d/a", b"3" * 100), one("d/b", type=LINK, linkname="d/a"), one("kept", b"4" * 50),
+        one("d/c", type=LINK, linkname="kept"), one("d", b"5"),
+        one("g", b"6" * 3), one("h", type=LINK, linkname="g"), one("g", b"7" * 9), one("h", type=SYMLINK, linkname="x"),
+    )  # fmt: skip
+    (tmp_path / "l").mkdir()
+    assert apply_layer(chunks(archive), str(tmp_path / "l")) == 7 + 50 + 1 + 9 == layer_bytes(str(tmp_path / "l"))
 
 
 def test_many_directories_need_few_open_files(tmp_path: Path) -> None:
@@ -505,6 +518,7 @@ def test_memory_is_flat(tmp_path: Path) -> None:
 import resource, sys
 sys.path[:0] = {sys.path!r}
 import io, tarfile
+from nanocontainer.image.checkup import _size as layer_bytes
 from nanocontainer.image.layers import apply_layer
 def archive():
     head = tarfile.TarInfo("big")

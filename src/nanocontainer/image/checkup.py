@@ -9,6 +9,7 @@ import fcntl
 import os
 
 from ..errors import Corrupt, NanoError
+from .claims import layer_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +79,11 @@ def _of_image(store: ImageStore, image: Image) -> list[tuple[str, str, str]]:
         store.layer_paths(image)
     except Corrupt as error:
         wrong.append((shown, error.why, hint))
+    for diff_id in image.layers:
+        place = f"{store.layers}/{diff_id[7:]}"
+        said, there = layer_size(place), _size(place)
+        if said and os.path.isdir(place) and there != said:  # power cuts did that before layers were synced
+            wrong.append((shown, f"the files of its layer {place} have {there} bytes, and had {said}", hint))
     for digest in (image.id, image.manifest):
         if digest:
             try:
@@ -85,6 +91,26 @@ def _of_image(store: ImageStore, image: Image) -> list[tuple[str, str, str]]:
             except (Corrupt, OSError) as error:
                 wrong.append((shown, str(error), hint))
     return wrong
+
+
+def _size(place: str) -> int:
+    """Bytes of the regular files of a layer, as layers.py counts them: one with several names once."""
+    total, seen, directories = 0, set(), [place]
+    while directories:
+        try:
+            with os.scandir(directories.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        directories.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False):
+                        there = entry.stat(follow_symlinks=False)
+                        if there.st_ino not in seen:
+                            total += there.st_size
+                        if there.st_nlink > 1:
+                            seen.add(there.st_ino)
+        except FileNotFoundError:
+            continue
+    return total
 
 
 def _busy(lock: str) -> bool:

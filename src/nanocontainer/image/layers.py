@@ -248,10 +248,13 @@ class _Unpacker:
         there = os.stat(base, dir_fd=parent, follow_symlinks=False)
         if not stat.S_ISDIR(there.st_mode):
             os.unlink(base, dir_fd=parent)
+            if stat.S_ISREG(there.st_mode) and there.st_nlink == 1:
+                self.size -= there.st_size
             return
         import shutil
 
         self._forget(keep=parent)
+        self.size -= _size_of_tree(base, parent)
         shutil.rmtree(base, dir_fd=parent)
         for late in [late for late in self._late if late == path or late.startswith(path + b"/")]:
             del self._late[late]
@@ -314,6 +317,18 @@ class _Unpacker:
             if fd != keep:
                 os.close(fd)
                 del self._parents[path]
+
+
+def _size_of_tree(name: bytes, parent: int) -> int:
+    """Bytes of the regular files below a directory that have no name elsewhere."""
+    found: dict[int, tuple[int, int, int]] = {}  # inode → size, names, names seen here
+    for _, _, files, fd in os.fwalk(name, dir_fd=parent):
+        for file in files:
+            there = os.stat(file, dir_fd=fd, follow_symlinks=False)
+            if stat.S_ISREG(there.st_mode):
+                seen = found.get(there.st_ino, (0, 0, 0))[2]
+                found[there.st_ino] = (there.st_size, there.st_nlink, seen + 1)
+    return sum(size for size, names, seen in found.values() if names == seen)
 
 
 def _inside(name: bytes) -> bytes:
