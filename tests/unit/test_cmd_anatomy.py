@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from nanocontainer.cmd import anatomy_words
+from nanocontainer.cmd import anatomy_words, complete
 from nanocontainer.cmd.anatomy import SECTIONS
 from nanocontainer.cmd.anatomy_html import html
 from nanocontainer.cmd.anatomy_text import file_text, text
@@ -135,6 +135,10 @@ def test_text_says_what_matters() -> None:
         "/proc/kcore: docker would hide",
     ):  # fmt: skip
         assert words in shown, words
+
+
+def test_completion_knows_the_sections() -> None:
+    assert complete._VALUES["anatomy only"] == SECTIONS
 
 
 @pytest.mark.parametrize("section", SECTIONS)

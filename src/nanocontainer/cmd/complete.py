@@ -78,7 +78,13 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 FILES = ":files"  # the shell shall complete a file name
 
 _FILE_FLAGS = frozenset(("env-file", "label-file", "cidfile", "input", "root", "runroot", "volume", "device"))
-_VALUES: dict[str, tuple[str, ...]] = {
+_VALUES: dict[str, tuple[str, ...]] = {  # of a flag; of one verb's flag, where it means something else there
+    "anatomy format": ("text", "json", "html"),
+    "anatomy only": (
+        "processes", "namespaces", "cgroup", "layers", "mounts", "network", "capabilities", "seccomp", "security",
+        "devices",
+    ),
+    "compare format": ("text", "json", "html"),
     "attach": ("stdin", "stdout", "stderr"),
     "cgroupns": ("private", "host"),
     "explain": ("text", "json", "markdown", "html", "script", "live"),
@@ -176,11 +182,11 @@ def _of_command(said: str, command: flags.Command, rest: list[str], last: str, p
             if not command.interspersed:
                 break
     if wanting:
-        return _value(wanting, last, "", paths)
+        return _value(said, wanting, last, "", paths)
     ended = args and not command.interspersed
     if last[:2] == "--" and "=" in last and not ended:
         name, _, text = last[2:].partition("=")
-        return _value(name, text, f"--{name}=", paths)
+        return _value(said, name, text, f"--{name}=", paths)
     if last[:1] == "-" and not ended:
         return _starting(_flag_words(command.flags), last)
     return _argument(said.split()[-1] if said.split()[0] != "image" else said, len(args), last, paths)
@@ -206,8 +212,8 @@ def _flag_words(table: flags.Table) -> list[str]:
     return [*(f"--{row[0]}" if _is_bare(row) else f"--{row[0]}=" for row in shown), "--help"]
 
 
-def _value(name: str, text: str, before: str, paths: Paths) -> list[str]:
-    """Values of a flag. before: what stands in front of them in the same word."""
+def _value(said: str, name: str, text: str, before: str, paths: Paths) -> list[str]:
+    """Values of a verb's flag. before: what stands in front of them in the same word."""
     if name in ("network", "net"):
         known: Iterable[str] = ["bridge", "host", "none", "container:", *_listed(paths.networks)]
         if text.startswith("container:"):
@@ -218,8 +224,8 @@ def _value(name: str, text: str, before: str, paths: Paths) -> list[str]:
         from ..kernel.caps import NAMES
 
         known = ("ALL", *(capability.removeprefix("CAP_") for capability in NAMES))
-    elif name in _VALUES:
-        known = _VALUES[name]
+    elif values := _VALUES.get(f"{said} {name}") or _VALUES.get(name):
+        known = values
         if text.startswith("container:"):
             known = [f"container:{other}" for other in _listed(paths.names)]
     elif name in _FILE_FLAGS and not before:
@@ -241,9 +247,12 @@ def _argument(verb: str, number: int, last: str, paths: Paths) -> list[str]:
         return _starting([*_listed(paths.names), *_images(paths)], last)
     if verb in ("rmi", "tag", "pull", "images") or verb.startswith("image "):
         return _starting(_images(paths), last)
-    if verb in ("attach", "logs", "log") and number:
+    if verb in ("anatomy", "attach", "logs", "log") and number:
         return []
+    if verb == "compare":
+        return _starting([*_listed(paths.names), "host", "pid:"], last) if number < 2 else []
     if verb in (
+        "anatomy",
         "attach",
         "kill",
         "log",
