@@ -50,6 +50,7 @@ def test_a_link_to_another_place_is_refused(where: str) -> None:
 
 def test_visible_leaves_what_can_be_read() -> None:
     assert page.visible("usr/bin/naïve 容器 — ok") == "usr/bin/naïve 容器 — ok"
+    assert page.visible("x\u00a0=\u00a0-1\u3000") == "x\u00a0=\u00a0-1\u3000"
     assert page.visible("a\nb\tc\rd\x7f\x9b") == "a\\nb\\tc\\rd\\x7f\\x9b"
     assert page.visible(b"\xff\xfe".decode("utf-8", "surrogateescape")) == "\\xff\\xfe"
 

@@ -222,9 +222,9 @@ def _files(found: Anatomy) -> Panel:
         layers = list(reversed(found.layers))
         shown = layers if len(layers) <= 5 else layers[:4]
         own = found.changes
-        counts = (("added", own.added), ("changed", own.changed), ("deleted", own.deleted))
-        said = ", ".join(f"{count} {word}" for word, count in counts if count)
-        slabs = [("own files", f"{said + ', ' if said else ''}{size(own.size)}", "own")]
+        count = own.added + own.changed + own.deleted
+        said = f"{count} change{'s' if count != 1 else ''}, {size(own.size)}" if count else "nothing changed"
+        slabs = [("own files", said, "own")]
         slabs += [(layer.digest[7:19], size(layer.size), "") for layer in shown]
         if len(layers) > len(shown):
             slabs.append((f"{len(layers) - len(shown)} more layers", size(sum(one.size for one in layers[4:])), ""))
@@ -258,7 +258,7 @@ def _slab(x: float, y: float, width: float, height: float, left: str, right: str
     points = f"M{x + 16:g} {y:g}L{x + width:g} {y:g}L{x + width - 16:g} {y + height:g}L{x:g} {y + height:g}Z"
     return [
         tag("path", d=points, cls=f"slab {kind}".rstrip()),
-        words(x + 24, y + 17, left, "mono", most=width - 60 - len(right) * 7),
+        words(x + 24, y + 17, left, "mono", most=width - 56 - len(right) * 6),
         words(x + width - 24, y + 17, right, "soft small", anchor="end"),
     ]
 
@@ -313,7 +313,7 @@ def _namespaces(found: Anatomy) -> Panel:
             kind = "inside" if one.own else "host"
             shapes.append(box(left, top, wide - 8, 44, kind if one.own else "host dash", radius=7))
             shapes.append(words(left + 10, top + 18, one.kind, f"strong {kind}"))
-            if one.containers:
+            if one.own and one.containers:
                 said = f"with {', '.join(one.containers)}"
             else:
                 said = "its own" if one.own else "the host's"

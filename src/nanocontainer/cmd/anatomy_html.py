@@ -67,7 +67,7 @@ def _processes(found: Anatomy) -> Html:
         more = join([" ", chip("by exec")]) if one.joined else ""
         command = join([branch, tag("code", one.command), more])
         rows.append((command, one.inside, one.pid, one.user, size(one.memory, digits=3)))
-    return table(("Command", "Inside", "Outside", "User", "Memory"), rows, numbers=(1, 2, 4))
+    return table(("Command", "Inside", "Outside", "User", "Memory"), rows, numbers=(1, 2, 4), short=(3,))
 
 
 def _namespaces(found: Anatomy) -> Html:
@@ -76,7 +76,7 @@ def _namespaces(found: Anatomy) -> Html:
          namespace_words(one), tag("code", one.inode))
         for one in found.namespaces
     ]  # fmt: skip
-    return table(("Namespace", "Whose", "What it separates", "Inode"), rows)
+    return table(("Namespace", "Whose", "What it separates", "Inode"), rows, short=(1, 3))
 
 
 def _cgroup(found: Anatomy) -> Html:
@@ -121,7 +121,7 @@ def _mounts(found: Anatomy) -> Html:
             rows.append(
                 (tag("code", one.target), mode, mount_words(one, found.id), tag("small", made_by(one)), one.kind)
             )
-    return table(("Where", "", "What", "Made by", "Type"), rows)
+    return table(("Where", "", "What", "Made by", "Type"), rows, short=(1, 4))
 
 
 def _network(found: Anatomy) -> Html:
@@ -176,7 +176,10 @@ def _seccomp(found: Anatomy) -> Html:
         rows.append((group.name, chip(word, kind), tag("small", calls)))
     count = f"{seen.blocked} calls never pass." if seen.blocked >= 0 else "The profile's file is gone."
     return join(
-        [tag("p", f"A filter by profile {seen.profile}. {count}"), table(("Subject", "", "System calls"), rows)]
+        [
+            tag("p", f"A filter by profile {seen.profile}. {count}"),
+            table(("Subject", "", "System calls"), rows, short=(1,)),
+        ]
     )
 
 

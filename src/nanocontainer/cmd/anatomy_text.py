@@ -245,7 +245,7 @@ def file_text(found: WhichLayer, paint: Paint, width: int) -> str:
     ]
     sheet.table(rows, ("", "bold"))
     if not trace.findings and not found.mount:
-        why = ": the links lead in a circle" if circle else ": the link leads nowhere" if trace.links else ""
+        why = ": the links lead in a circle" if circle else ", where the link leads" if trace.links else ""
         sheet.say(f"No layer has it{why}.", "yellow")
     elif not trace.exists and not found.mount:
         sheet.say("So the container sees nothing there.", "yellow")

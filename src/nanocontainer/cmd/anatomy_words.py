@@ -43,6 +43,8 @@ def shell_words(words: Sequence[str]) -> str:
 def namespace_words(one: NamespaceShown) -> str:
     """What a namespace separates, and who else is in it."""
     words = one.means
+    if not one.own:
+        return words  # everybody who has none of his own is in it
     if one.containers:
         words += f"; shared with container{'s' if len(one.containers) > 1 else ''} {', '.join(one.containers)}"
     if one.others:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _SPECIAL = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
+_SPACES = frozenset("\u00a0\u2002\u2003\u2009\u202f\u3000")  # wide, narrow, not to be broken at: they do nothing
 _VOID = frozenset(("br", "hr", "meta", "line", "rect", "path", "circle", "polyline", "polygon"))
 
 _STYLE = """
@@ -78,6 +79,7 @@ td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;white-spa
 details{margin:.4em 0}
 summary{cursor:pointer}
 summary:hover{color:var(--link)}
+td.short{white-space:nowrap}table.stack td:first-child{min-width:10em}
 .bar{display:block;height:8px;border-radius:4px;background:var(--code);overflow:hidden;min-width:60px;margin-top:5px}
 .bar>i{display:block;height:100%;background:var(--inside);border-radius:4px}
 .bar.warn>i{background:var(--warn)}.bar.bad>i{background:var(--bad)}
@@ -110,10 +112,10 @@ dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.5em}
 table.stack,table.stack tbody,table.stack tr,table.stack td{display:block;width:100%}
 table.stack thead{display:none}
 table.stack tr{border-bottom:1px solid var(--edge);padding:8px 0}table.stack tr:last-child{border-bottom:0}
-table.stack td{border:0;padding:1px 0;text-align:left}
+table.stack td{border:0;padding:1px 0;text-align:left;white-space:normal;min-width:0}
 table.stack td:empty{display:none}
-table.stack td[data-label]:not([data-label=""])::before{content:attr(data-label);display:block;color:var(--soft);
-font-size:.82em;margin-top:3px}
+table.stack td[data-label]:not([data-label=""])::before{content:attr(data-label) ":";margin-right:.5em;
+color:var(--soft);font-size:.86em;font-weight:400}
 table.stack td:first-child{font-weight:600}table.stack td:first-child::before{display:none!important}}
 @media print{:root{--paper:#fff;--card:#fff}body{font-size:11pt}main{max-width:none;padding:0}nav{display:none}
 section,.card,figure,tr{break-inside:avoid}section,.card{border-radius:0;padding:8pt 10pt}details>*{display:block}
@@ -140,6 +142,8 @@ def visible(text: str) -> str:
 
 def _shown(char: str) -> str:
     code = ord(char)
+    if char in _SPACES:
+        return char
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as surrogateescape has it
         return f"\\x{code - 0xDC00:02x}"
     if char in "\n\t\r":
@@ -198,9 +202,12 @@ def pairs(rows: Iterable[tuple[object, object]]) -> Html:
     return tag("dl", *(join((tag("dt", name), tag("dd", value))) for name, value in rows))
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()) -> Html:
-    """A table that becomes one block a row on a phone. numbers: which columns are right-aligned figures."""
-    kinds = ["number" if column in numbers else "" for column in range(len(head))]
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = (), short: Sequence[int] = ()
+) -> Html:
+    """A table that becomes one block a row on a phone. numbers: which columns are right-aligned figures; short: which
+    have only few letters, that shall stay on one line."""
+    kinds = ["number" if at in numbers else "short" if at in short else "" for at in range(len(head))]
     top = tag("thead", tag("tr", *(tag("th", word, cls=kind) for word, kind in zip(head, kinds, strict=True))))
     body = [
         tag("tr", *(tag("td", c, cls=k, data_label=w) for c, k, w in zip(row, kinds, head, strict=True)))

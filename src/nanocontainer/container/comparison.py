@@ -175,8 +175,9 @@ def _capability_words(found: set[str]) -> str:
 
 def _worst(names: set[str]) -> str:
     """Some of them with what they allow, the dangerous ones first."""
-    order = [name[4:] for name in (*ALLOWS,) if name[4:] in names]
-    order.sort(key=lambda name: f"CAP_{name}" not in DANGEROUS)
+    order = [
+        name[4:] for name in (*DANGEROUS, *(name for name in ALLOWS if name not in DANGEROUS)) if name[4:] in names
+    ]
     if not order:
         return ""
     first = f"{order[0]} ({ALLOWS[f'CAP_{order[0]}']})"

@@ -50,12 +50,13 @@ CHECKPOINT_RESTORE choose process ids, read what checkpoints need
 """
 ALLOWS = {f"CAP_{name}": text for name, _, text in (line.partition(" ") for line in _TEXT.strip().split("\n"))}
 
-# Those with which root inside is, by known ways, root outside: what --cap-add should be asked twice about
-DANGEROUS = frozenset(
+# Those with which root inside is, by known ways, root outside, or can harm all: what --cap-add should be asked twice
+# about. The worst first.
+DANGEROUS = tuple(
     f"CAP_{name}"
     for name in (
-        "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO", "SYS_PTRACE", "SYS_BOOT", "DAC_READ_SEARCH", "BPF", "PERFMON",
-        "SYS_TIME", "MAC_ADMIN", "MAC_OVERRIDE", "SYSLOG", "NET_ADMIN", "LINUX_IMMUTABLE", "SYS_RESOURCE",
+        "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO", "SYS_PTRACE", "DAC_READ_SEARCH", "BPF", "SYS_BOOT", "NET_ADMIN",
+        "PERFMON", "MAC_ADMIN", "MAC_OVERRIDE", "SYSLOG", "SYS_TIME", "SYS_RESOURCE", "LINUX_IMMUTABLE",
     )
 )  # fmt: skip
 
