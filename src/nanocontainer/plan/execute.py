@@ -29,7 +29,7 @@ HINTS = {  # errno → what to do, where that is the same for all steps
     23: "too many open files on the host (fs.file-max)",
     24: "too many open files: raise `ulimit -n`",
     28: "the disk, or a limit such as the number of namespaces (/proc/sys/user/max_*_namespaces), is used up",
-    38: "this kernel lacks the system call: `nanocontainer info` shows what is missing",
+    38: "this kernel lacks the system call: `nanocontainer doctor` shows what is missing",
 }
 
 

@@ -91,7 +91,7 @@ def _missing(controller: str, wanted: tuple[Setting, ...], why: str) -> Unsuppor
     return Unsupported(
         f"cannot limit {says}",
         f"the cgroup controller {controller!r} is missing: {why}",
-        "`nanocontainer info` lists the controllers this host has",
+        "`nanocontainer doctor` shows the controllers this host has, and how to get others",
     )
 
 
