@@ -36,6 +36,7 @@ VERBS: dict[str, Verb] = {
     "inspect": ("inspect", "INSPECT", "See-through", "Show all that is known of containers and images, as JSON"),
     "anatomy": ("anatomy", "ANATOMY", "See-through", "Show what a container is made of, as the kernel has it now"),
     "compare": ("compare", "COMPARE", "See-through", "Compare the isolation of two containers, or with the host"),
+    "trace": ("trace", "TRACE", "See-through", "Show where the time of a start goes"),
     "version": ("system", "VERSION", "System", "Show the version"),
     "info": ("system", "INFO", "System", "Show what the engine and this machine can do"),
     "doctor": ("doctor", "DOCTOR", "System", "Check this machine, and what crashes have left"),

@@ -69,9 +69,9 @@ class Telling(Reporter):
         self._begin = 0
         self._teller = 0  # whose loop it is; in init, a copy of that
 
-    def mark(self, name: str) -> None:
-        """Something beside the steps has been reached."""
-        self._say({"at": "mark", "time": time.monotonic_ns(), "name": name})
+    def mark(self, name: str, moment: int = 0) -> None:
+        """Something beside the steps has been reached, now or at a moment before."""
+        self._say({"at": "mark", "time": moment or time.monotonic_ns(), "name": name})
 
     def planned(self, plan: Plan) -> None:
         """The steps can be long (a command's environment): they go as a file in memory, not as a message."""
@@ -172,7 +172,7 @@ class Watch:
         """Hear all that is said until the start is over, one way or the other."""
         self.far.close()
         try:
-            while told := self._receive():
+            while told := self.receive():
                 answer = self.heard(told)
                 if not self.asks:
                     continue
@@ -196,7 +196,8 @@ class Watch:
         except OSError:
             pass  # who has asked was killed: the end of file comes next
 
-    def _receive(self) -> Told | None:
+    def receive(self) -> Told | None:
+        """The next message; None after the last."""
         space = sockets.CMSG_SPACE(12) + sockets.CMSG_SPACE(4 * _MOST_FILES)
         try:
             data, extra, _, _ = self.sock.recvmsg(_SIZE, space, sockets.MSG_CMSG_CLOEXEC)
