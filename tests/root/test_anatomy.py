@@ -22,7 +22,7 @@ from nanocontainer.rootfs.strata import changes, trace
 
 from .images import write_layout
 from .isolation import mount, umount
-from .nano import Nano
+from .nano import COMMAND, Nano
 
 BUSY = "echo hi > /own; (while true; do nc -l -p 80; done) & sleep 1000"
 
@@ -167,7 +167,51 @@ def test_a_privileged_one_says_what_is_open(clean: Nano) -> None:
     seen = anatomy(clean, "wide")["security"]
     assert seen["privileged"] and seen["seccomp"] == "off" and "/proc/sys" in seen["open"] and not seen["masked"]
     text = clean("anatomy", "wide").out
+    assert f"process  {anatomy(clean, 'wide')['pid']} on the host, 1 inside" in text
     assert "off: every system call" in text and "SYS_ADMIN !" in text and "every device of the host" in text
+
+
+def test_one_with_the_host_s_numbers_and_a_tree_of_mounts(clean: Nano, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    mount("tmpfs", str(tmp_path / "in"), "tmpfs", 0)
+    try:
+        clean(
+            "run",
+            "-d",
+            "--name",
+            "open",
+            "--pid",
+            "host",
+            "--network",
+            "host",
+            "-v",
+            f"{tmp_path}:/t",
+            "tiny",
+            "sleep",
+            "99",
+        )
+        found = anatomy(clean, "open")
+        shown = {one["target"]: one for one in found["mounts"]}
+        assert shown["/t/in"]["what"].startswith("came along with /t") and shown["/t/in"]["step"] == "MountBind"
+        assert found["processes"][0]["inside"] == found["pid"] and not found["network"]["own"]
+        text = clean("anatomy", "open").out
+        assert f"{found['pid']}, here and inside" in text and "the host's own: nothing is between" in text
+        assert "the host&#39;s network" in clean("anatomy", "-f", "html", "open").out
+        clean("rm", "-f", "open")
+    finally:
+        umount(str(tmp_path / "in"))
+
+
+def test_who_is_not_root_is_told_so(clean: Nano) -> None:
+    clean("create", "--name", "closed", "tiny", "true")
+    for words in (("anatomy", "closed"), ("compare", "closed", "host")):
+        done = subprocess.run(
+            ["setpriv", "--reuid", "65534", "--clear-groups", COMMAND, *words],
+            env=clean.env,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1 and "Error: " in done.stderr and "Traceback" not in done.stderr
 
 
 def test_exec_pause_and_stop_are_seen(web: tuple[Nano, dict[str, Any]]) -> None:

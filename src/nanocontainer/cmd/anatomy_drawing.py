@@ -193,7 +193,7 @@ def _processes(found: Anatomy) -> Panel:
         depth[one.pid] = depth[one.parent] + 1 if one.parent else 0
         branch = "  " * max(depth[one.pid] - 1, 0) + ("└ " if depth[one.pid] else "")
         rows.append((f"{branch}{one.inside}  {one.command}", f"{one.user}, {one.pid} outside", "mono"))
-    return _list("processes", rows, f"{len(rows)} of its own, number inside first")
+    return _list("processes", rows, "number inside first")
 
 
 def _sources(found: Anatomy) -> Panel:
@@ -229,10 +229,13 @@ def _files(found: Anatomy) -> Panel:
         if len(layers) > len(shown):
             slabs.append((f"{len(layers) - len(shown)} more layers", size(sum(one.size for one in layers[4:])), ""))
         mounts = [one for one in found.mounts if one.role == "user"]
-        others = len(found.mounts) - len(mounts)
+        below = sum(one.role == "later" for one in found.mounts)
+        others = len(found.mounts) - len(mounts) - below
         lines = [(one.target, "rw" if one.writable else "ro", "mono strong") for one in mounts[:5]]
         if len(mounts) > 5:
             lines.append((f"and {len(mounts) - 5} more", "", "soft"))
+        if below:
+            lines.append((f"{below} below them", "", "soft"))
         if found.running:
             lines.append((f"{others} by the engine", "/proc /sys /dev …", "soft"))
         tall = _HEAD + 30 * len(slabs) + 14
@@ -333,7 +336,7 @@ def _confined(found: Anatomy) -> Panel:
     facts = [
         (
             "capabilities",
-            f"{len(held)} of {len(seen.capabilities)}" + (f", {len(danger)} dangerous" if danger else ""),
+            f"{len(held)}, {len(danger)} dangerous" if danger else f"{len(held)} of {len(seen.capabilities)}",
             "bad" if danger else "good",
         ),
         ("system calls", f"{seen.blocked} blocked" if filtered else "no filter", "good" if filtered else "bad"),

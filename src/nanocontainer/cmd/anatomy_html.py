@@ -14,6 +14,7 @@ from .anatomy_words import (
     namespace_words,
     network_words,
     port_words,
+    process_words,
     route_words,
     security_rows,
     share,
@@ -48,7 +49,7 @@ def _head(found: Anatomy) -> Html:
         ("id", tag("code", found.id)), ("command", tag("code", shell_words(found.command))),
     ]  # fmt: skip
     if found.running:
-        rows.append(("process", f"{found.pid} on the host, 1 inside; kept by {found.keeper}"))
+        rows.append(("process", process_words(found)))
     rows += [("user", found.user or "root"), ("directory", tag("code", found.cwd or "/"))]
     rows += [("host name", found.hostname)] if found.hostname else []
     rows += [("log", tag("code", found.log))] if found.log else []

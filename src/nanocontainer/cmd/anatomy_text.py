@@ -15,6 +15,7 @@ from .anatomy_words import (
     namespace_words,
     network_words,
     port_words,
+    process_words,
     route_words,
     security_rows,
     share,
@@ -64,7 +65,7 @@ def _head(sheet: Sheet, found: Anatomy) -> None:
         sheet.lines += wrap(first, sheet.width)
     rows = [("id", found.id[:12]), ("command", shell_words(found.command))]
     if found.running:
-        rows.append(("process", f"{found.pid} on the host, 1 inside; kept by {found.keeper}"))
+        rows.append(("process", process_words(found)))
     if found.log:
         rows.append(("log", short_path(found.log, found.id)))
     rows.append(("files", short_path(found.directory, found.id)))

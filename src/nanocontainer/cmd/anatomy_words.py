@@ -20,12 +20,20 @@ ROLES = ("root", "user", "file", "kernel", "mask", "guard", "later")
 
 def status_words(found: Anatomy) -> str:
     """running for 3 minutes; exited (137) 2 hours ago; created, not started."""
-    if found.running:
-        since = ago(found.started).removesuffix(" ago").replace("Less", "less").replace("About", "about")
-        return f"{found.status} for {since}"
     if found.status == "created":
         return "created, not started"
-    return f"{found.status} ({found.exit_code}) {ago(found.finished)}".rstrip()
+    since = ago(found.started if found.running else found.finished)
+    since = since[:1].lower() + since[1:]
+    if found.running:
+        return f"{found.status} for {since.removesuffix(' ago')}"
+    return f"{found.status} ({found.exit_code}) {since}".rstrip()
+
+
+def process_words(found: Anatomy) -> str:
+    """The first process by its two numbers, and its keeper."""
+    inside = found.processes[0].inside if found.processes else found.pid
+    number = f"{found.pid} on the host, {inside} inside" if inside != found.pid else f"{found.pid}, here and inside"
+    return f"{number}; kept by {found.keeper}"
 
 
 def short_path(path: str, id: str) -> str:

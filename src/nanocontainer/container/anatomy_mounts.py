@@ -42,8 +42,8 @@ class MountShown(Record):
     """A mount as the container sees it.
 
     role: root, kernel (a file system of the kernel's), file (one of ours in /etc), user (asked for with a flag), mask
-    (hides something), guard (makes something read-only), later (made after the start). source: where on the host the
-    files are, or what the kernel calls it; step: the class that made it; flag: what asked for it.
+    (hides something), guard (makes something read-only), later (below a bind mount, or made after the start). source:
+    where on the host the files are, or what the kernel calls it; step: the class that made it; flag: what asked for it.
     """
 
     target: str
@@ -114,7 +114,15 @@ def _origin(
         return "guard", "read-only: it configures the host", ProtectPaths.__name__, ""
     if procfs.host_source(entry, host).startswith(f"{own}/"):
         return "file", "written by the engine for this container", MountBind.__name__, ""
-    return "later", "mounted below another mount, or after the start", "", ""
+    for target, mount in asked.items():
+        if mount.kind == "bind" and point.startswith(f"{target.rstrip('/')}/"):
+            return (
+                "later",
+                f"came along with {target}: on the host it is mounted there",
+                MountBind.__name__,
+                flag_of(mount),
+            )
+    return "later", "mounted after the start", "", ""
 
 
 def is_mask(entry: MountEntry) -> bool:
