@@ -2,12 +2,14 @@
 
 A container engine's worst bugs are not wrong answers but things left behind. So the machine is counted before and after
 every test in this directory, and the difference fails the test. tests/root/test_census.py proves that each kind of leak
-is seen. Counting takes some 10 ms; what the kernel takes away in its own time (the far end of a veth, a dying network
-namespace) gets a short grace.
+is seen. Counting takes some milliseconds; what the kernel takes away in its own time (the far end of a veth, a dying
+network namespace) gets a short grace.
 """
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
 import gc
 import glob
 import json
@@ -26,6 +28,15 @@ NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 # What an engine keeps on purpose, below its state directory: images, caches, its diary.
 KEPT = ("images", "cache", "events.log", "facts.json", "run/facts.json", "run/cache")
+# Names that nobody keeps on purpose, in those either
+PASSING = (".tmp", ".gone")
+LAYER = "layers"  # directories below it are images' own files
+
+# Kinds that may become fewer by themselves
+PASS_AWAY = (
+    "process", "namespace", "unix socket", "thread of this process", "open file of this process",
+    "open file of a container's process", "mount of another namespace",
+)  # fmt: skip
 
 Count = dict[str, Counter[str]]
 
@@ -42,7 +53,8 @@ def take() -> Count:
     processes = isolation.descendants(isolation.reaper) if isolation.reaper else {}
     processes.pop(os.getpid(), None)
     return {
-        "mount": _mounts(),
+        "mount": _mounts("self"),
+        "mount of another namespace": _mounts_elsewhere(processes),
         "network link": Counter(name for _, name in socket.if_nameindex()),
         "named network namespace": Counter(_listdir("/run/netns")),
         "nftables object": _nftables(),
@@ -53,6 +65,7 @@ def take() -> Count:
         "unix socket": _unix_sockets(),
         "file of the engine": _files(),
         "open file of this process": _open_files(),
+        "open file of a container's process": _open_files_of(processes),
         "thread of this process": Counter(thread.name for thread in threading.enumerate()),
     }
 
@@ -62,19 +75,21 @@ def compare(before: Count, after: Count) -> list[str]:
     lines = []
     for kind, counted in after.items():
         lines += [f"+ {kind}: {item}" for item in sorted((counted - before[kind]).elements())]
-        if kind not in ("process", "namespace", "unix socket", "open file of this process", "thread of this process"):
+        if kind not in PASS_AWAY:
             lines += [f"- {kind}: {item}" for item in sorted((before[kind] - counted).elements())]
     return lines
 
 
 def settle(before: Count, grace: float = GRACE) -> list[str]:
     """Compare again and again until nothing differs or the grace is over: the last differences."""
-    deadline = time.monotonic() + grace
+    deadline, pause = time.monotonic() + grace, 0.001
     while lines := compare(before, take()):
         if time.monotonic() > deadline:
             break
-        gc.collect()  # open files and threads may hang on cycles
-        time.sleep(0.02)
+        if any("of this process" in line for line in lines):
+            gc.collect()  # open files and threads may hang on cycles
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
     return lines
 
 
@@ -85,9 +100,9 @@ def _listdir(path: str) -> list[str]:
         return []
 
 
-def _mounts() -> Counter[str]:
+def _mounts(pid: str) -> Counter[str]:
     lines: list[str] = []
-    with open("/proc/self/mountinfo") as file:
+    with open(f"/proc/{pid}/mountinfo") as file:
         for line in file:
             fields = line.split()
             after = fields.index("-")
@@ -95,14 +110,31 @@ def _mounts() -> Counter[str]:
     return Counter(lines)
 
 
+def _mounts_elsewhere(ours: dict[int, tuple[int, str, str]]) -> Counter[str]:
+    """What is mounted in all other mount namespaces that processes are in: in those of our descendants all, in those of
+    others what names a directory of an engine we watch."""
+    places = {*watched, *watched.values()}
+    seen = {os.readlink("/proc/self/ns/mnt")}
+    found: Counter[str] = Counter()
+    for pid in (*ours, *(int(name) for name in os.listdir("/proc") if name.isdecimal())):
+        try:
+            namespace = os.readlink(f"/proc/{pid}/ns/mnt")
+            if namespace in seen:
+                continue
+            seen.add(namespace)
+            for line in _mounts(str(pid)).elements():
+                if pid in ours or any(place in line for place in places):
+                    found[f"{namespace} {line}"] += 1
+        except OSError:
+            pass  # gone meanwhile
+    return found
+
+
 def _nftables() -> Counter[str]:
     """Each table, chain, rule, and each single element of sets and maps; no handles, no counts of packets."""
-    try:
-        text = subprocess.run(["nft", "-j", "list", "ruleset"], capture_output=True, check=True).stdout
-    except FileNotFoundError:
-        return Counter()
+    text = _ruleset()
     found: Counter[str] = Counter()
-    for entry in json.loads(text or b'{"nftables": []}')["nftables"]:
+    for entry in json.loads(text or '{"nftables": []}')["nftables"]:
         for kind, thing in entry.items():
             if kind == "metainfo":
                 continue
@@ -112,6 +144,43 @@ def _nftables() -> Counter[str]:
                 found[f"{place} {thing['name']} element {json.dumps(_without_counts(element))}"] += 1
             found[f"{place} {kind} {json.dumps(_without_counts(thing))}"] += 1
     return found
+
+
+class _Library:
+    """libnftables(3) in this process: 0.2 ms where nft(8) takes 10. As JSON."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.functions = ctypes.CDLL("libnftables.so.1")
+        self.functions.nft_ctx_new.restype = ctypes.c_void_p
+        self.functions.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
+        self.context = ctypes.c_void_p(self.functions.nft_ctx_new(0))
+        self.functions.nft_ctx_buffer_output(self.context)
+        self.functions.nft_ctx_buffer_error(self.context)
+        self.functions.nft_ctx_output_set_flags(self.context, 1 << 4)  # NFT_CTX_OUTPUT_JSON
+
+    def ruleset(self) -> str:
+        if self.functions.nft_run_cmd_from_buffer(self.context, b"list ruleset") != 0:
+            raise OSError("libnftables: cannot list the ruleset")
+        return (self.functions.nft_ctx_get_output_buffer(self.context) or b"").decode()
+
+
+_library: _Library | None = None
+
+
+def _ruleset() -> str:
+    """All of the firewall as JSON; empty where there is no nftables."""
+    global _library
+    try:
+        if _library is None or _library.pid != os.getpid():  # a context has a socket, in the network it was made in
+            _library = _Library()
+        return _library.ruleset()
+    except (OSError, AttributeError):
+        pass
+    try:
+        return subprocess.run(["nft", "-j", "list", "ruleset"], capture_output=True, check=True, text=True).stdout
+    except FileNotFoundError:
+        return ""
 
 
 def _without_counts(value: object) -> object:
@@ -188,6 +257,13 @@ def _unix_sockets() -> Counter[str]:
 def _files() -> Counter[str]:
     found: Counter[str] = Counter()
     for state, run in watched.items():
+        for kept in KEPT:
+            for place, directories, files in os.walk(f"{state}/{kept}"):
+                names = [*directories, *files]
+                if os.path.basename(place) == LAYER:
+                    directories.clear()
+                found.update(f"{place}/{name}" for name in names if name.endswith(PASSING))
+    for state, run in watched.items():
         for top in {state, run}:
             for place, directories, files in os.walk(top):
                 inside = os.path.relpath(place, top)
@@ -208,3 +284,18 @@ def _open_files() -> Counter[str]:
         except OSError:
             pass  # the directory's own
     return Counter(found)
+
+
+def _open_files_of(processes: dict[int, tuple[int, str, str]]) -> Counter[str]:
+    """What keepers and the processes of containers hold open."""
+    found: Counter[str] = Counter()
+    home = os.readlink("/proc/self/ns/mnt")
+    for pid, (_, _, name) in processes.items():
+        try:
+            if not name.startswith("nanoc:") and os.readlink(f"/proc/{pid}/ns/mnt") == home:
+                continue
+            for number in os.listdir(f"/proc/{pid}/fd"):
+                found[f"{number} of {pid} ({name}): {os.readlink(f'/proc/{pid}/fd/{number}')}"] += 1
+        except OSError:
+            pass  # gone meanwhile
+    return found

@@ -43,9 +43,12 @@ def umount(target: str, flags: int = 0) -> None:
 
 
 def isolate() -> None:
-    """Fork the reaper off (it is the parent) and go on in namespaces of our own. Once per process; needs root."""
+    """Fork the reaper off (it is the parent) and go on in namespaces of our own. Once per process; needs root.
+
+    A fork of an isolated process may do it again (tests/crash): it gets a reaper and namespaces of its own.
+    """
     global reaper
-    if reaper:
+    if reaper == os.getppid():
         return
     _call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     parent = os.getpid()
@@ -123,26 +126,53 @@ def _reap_until(child: int) -> None:
 
 
 def descendants(ancestor: int) -> dict[int, tuple[int, str, str]]:
-    """pid -> (start time in clock ticks, state letter, name) of all processes below one; see proc_pid_stat(5)."""
-    table: dict[int, tuple[int, int, str, str]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    line = file.read().decode(errors="replace")
-            except OSError:
-                continue  # gone meanwhile
-            comm, _, rest = line.partition("(")[2].rpartition(")")
-            fields = rest.split()
-            table[int(name)] = (int(fields[1]), int(fields[19]), fields[0], comm)
+    """pid -> (start time in clock ticks, state letter, name) of all processes below one; see proc_pid_stat(5).
+
+    By the lists of children (proc_pid_task_tid_children(5)), looked at again until nobody new is found: who is given to
+    another parent meanwhile could be missed in one look.
+    """
     found: dict[int, tuple[int, str, str]] = {}
-    for pid in table:
-        line_up: list[int] = []
-        at = pid
-        while at in table and at != ancestor and at not in found and len(line_up) < 1000:
-            line_up.append(at)
-            at = table[at][0]
-        if at == ancestor or at in found:
-            for each in line_up:
-                found[each] = table[each][1:]
+    while True:
+        known = len(found)
+        todo = [ancestor]
+        seen = {ancestor}
+        while todo:
+            for child in _children(todo.pop()):
+                if child in seen:
+                    continue
+                seen.add(child)
+                todo.append(child)
+                try:
+                    with open(f"/proc/{child}/stat", "rb") as file:
+                        line = file.read().decode(errors="replace")
+                except OSError:
+                    continue  # gone meanwhile
+                name, _, rest = line.partition("(")[2].rpartition(")")
+                fields = rest.split()
+                found[child] = (int(fields[19]), fields[0], name)
+        if len(found) == known:
+            return {pid: facts for pid, facts in found.items() if pid in seen}
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += map(int, file.read().split())
+    except OSError:
+        if os.path.exists(f"/proc/{pid}/stat") and not os.path.exists(f"/proc/{pid}/task/{pid}/children"):
+            return _children_by_parent(pid)  # a kernel without CONFIG_PROC_CHILDREN
+    return found
+
+
+def _children_by_parent(pid: int) -> list[int]:
+    found: list[int] = []
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                if name.isdecimal() and int(file.read().rpartition(b")")[2].split()[1]) == pid:
+                    found.append(int(name))
+        except OSError:
+            pass  # gone meanwhile, or no process
     return found
