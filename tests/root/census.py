@@ -9,7 +9,7 @@ network namespace) gets a short grace.
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
+import functools
 import gc
 import glob
 import json
@@ -53,7 +53,7 @@ def take() -> Count:
     processes = isolation.descendants(isolation.reaper) if isolation.reaper else {}
     processes.pop(os.getpid(), None)
     return {
-        "mount": _mounts("self"),
+        "mount": _mounts(_mount_table("self")),
         "mount of another namespace": _mounts_elsewhere(processes),
         "network link": Counter(name for _, name in socket.if_nameindex()),
         "named network namespace": Counter(_listdir("/run/netns")),
@@ -100,14 +100,19 @@ def _listdir(path: str) -> list[str]:
         return []
 
 
-def _mounts(pid: str) -> Counter[str]:
+def _mounts(table: str) -> Counter[str]:
+    """The lines of a table of mounts (proc_pid_mountinfo(5)), shorter."""
     lines: list[str] = []
-    with open(f"/proc/{pid}/mountinfo") as file:
-        for line in file:
-            fields = line.split()
-            after = fields.index("-")
-            lines.append(f"{fields[4]} ({fields[after + 1]} from {fields[after + 2]}, root {fields[3]})")
+    for line in table.splitlines():
+        fields = line.split()
+        after = fields.index("-")
+        lines.append(f"{fields[4]} ({fields[after + 1]} from {fields[after + 2]}, root {fields[3]})")
     return Counter(lines)
+
+
+def _mount_table(pid: str) -> str:
+    with open(f"/proc/{pid}/mountinfo") as file:
+        return file.read()
 
 
 def _mounts_elsewhere(ours: dict[int, tuple[int, str, str]]) -> Counter[str]:
@@ -122,9 +127,12 @@ def _mounts_elsewhere(ours: dict[int, tuple[int, str, str]]) -> Counter[str]:
             if namespace in seen:
                 continue
             seen.add(namespace)
-            for line in _mounts(str(pid)).elements():
-                if pid in ours or any(place in line for place in places):
-                    found[f"{namespace} {line}"] += 1
+            table = _mount_table(str(pid))
+            if pid not in ours:
+                if not any(place in table for place in places):
+                    continue
+                table = "\n".join(line for line in table.splitlines() if any(place in line for place in places))
+            found.update(f"{namespace} {line}" for line in _mounts(table).elements())
         except OSError:
             pass  # gone meanwhile
     return found
@@ -210,6 +218,12 @@ def _cgroup_tops() -> list[str]:
     return glob.glob("/sys/fs/cgroup/nanocontainer*") + glob.glob("/sys/fs/cgroup/*/nanocontainer*")
 
 
+@functools.cache
+def _hierarchies() -> list[str]:
+    """Where cgroups can be: the mount of version 2, or one directory for each hierarchy."""
+    return ["/sys/fs/cgroup", *(f"/sys/fs/cgroup/{name}" for name in _listdir("/sys/fs/cgroup"))]
+
+
 def mark(state: str) -> str:
     """What an engine with its own state directory puts behind the names it gives to kernel objects."""
     return f"{zlib.crc32(state.encode()):08x}"
@@ -217,7 +231,7 @@ def mark(state: str) -> str:
 
 def cgroups_of(state: str) -> list[str]:
     """The cgroups of one engine, the deepest first."""
-    tops = [top for top in _cgroup_tops() if top.endswith(mark(state))]
+    tops = [f"{hierarchy}/nanocontainer-{mark(state)}" for hierarchy in _hierarchies()]
     return [found for top in tops for found, _, _ in os.walk(top, topdown=False)]
 
 
@@ -256,9 +270,9 @@ def _unix_sockets() -> Counter[str]:
 
 def _files() -> Counter[str]:
     found: Counter[str] = Counter()
-    for state, run in watched.items():
+    for top in {*watched, *watched.values()}:
         for kept in KEPT:
-            for place, directories, files in os.walk(f"{state}/{kept}"):
+            for place, directories, files in os.walk(f"{top}/{kept}"):
                 names = [*directories, *files]
                 if os.path.basename(place) == LAYER:
                     directories.clear()

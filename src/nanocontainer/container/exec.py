@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .spec import Container
 
 _BLOCK = 65536
+_LOST = NanoError("cannot execute the command", "the helper process that started it was killed", "try again").as_dict()
 REAP = 200  # milliseconds for a command to end when nobody reads it any more
 LIMIT = 1 << 20  # the largest pipe (fs.pipe-max-size)
 
@@ -218,7 +219,7 @@ class DistantSession(ExecSession):
 
     def __init__(self, wire: Wire) -> None:
         data, fds = recv_fds(wire.sock, 1 << 16, 4)
-        words: dict[str, Any] = loads(data.decode()) if data else {"what": "the helper process was killed"}
+        words: dict[str, Any] = loads(data.decode()) if data else _LOST
         if "what" in words:
             wire.close()
             raise NanoError.from_dict(words)
