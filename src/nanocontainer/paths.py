@@ -197,6 +197,14 @@ def write_file(path: str, data: str | bytes, *, durable: bool = False, mode: int
         raise
 
 
+def clear_torn(directory: str) -> None:
+    """Delete what killed write_file() left in a directory. The caller holds the lock under which files there are
+    written, so nobody is writing one."""
+    for name in os.listdir(directory):
+        if name.endswith(".tmp"):
+            os.unlink(f"{directory}/{name}")
+
+
 def read_file(path: str) -> str:
     """A text file of our own state. OSError where it cannot be read, ValueError where it is not UTF-8."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

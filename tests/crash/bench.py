@@ -203,7 +203,7 @@ class Bench:
         """Until the container runs, or nobody has it any more."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            if not holder(self.paths, id) or self.runs_id(id):
+            if self.runs_id(id) or not (holder(self.paths, id) or self.made_now()):
                 return
             time.sleep(0.001)
 
@@ -223,11 +223,12 @@ class Bench:
         names = ("", "spec.json", "state.json", "log.json", "upper/", "work/")
         exact = {f"{lasting}/{name}" for name in names}
         exact |= {f"{live}/{name}" for name in ("", "keeper.lock", "attach.sock")}
+        named = (f"{self.paths.volumes}/{shape.volume}/",) if shape.volume else ()
         below = (f"{lasting}/upper/", f"{lasting}/work/", f"{self.paths.names}/", f"{self.paths.volumes}/")
 
         def foreign(lines: list[str]) -> list[str]:
             if shape.spec.auto_remove:
-                return lines
+                return [line for line in lines if not _is_of(line, set(), named)]
             return [line for line in lines if not _is_of(line, exact, below)]
 
         return problems + [f"after one sweep: {line}" for line in settle(before, foreign)]

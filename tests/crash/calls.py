@@ -98,7 +98,9 @@ def _lost(bench: Bench) -> tuple[str, census.Count]:
     id = new_id()
     board.clear()
     bench.must(bench.command(RUNNING, id))
-    os.kill(bench.life.store.state(id).keeper, signal.SIGKILL)
+    keeper = bench.life.store.state(id).keeper
+    os.kill(keeper, signal.SIGKILL)
+    assert ended(keeper, PATIENCE)
     return id, before
 
 

@@ -173,12 +173,11 @@ class _Counter:
         def forked() -> int:
             pid = call()
             if pid:
+                board.keeper = board.keeper or pid
                 self.past()
-            elif board.keeper == 0:
-                board.keeper = os.getpid()
-                if self.who == "keeper":
-                    self.pid = os.getpid()
-                    self.past()
+            elif self.who == "keeper" and self.pid == 0:
+                self.pid = os.getpid()
+                self.past()
             return pid
 
         return forked

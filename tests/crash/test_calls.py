@@ -17,7 +17,7 @@ from .crew import Crew
 @pytest.mark.parametrize("life", LIVES)
 def test_a_container_s_life(crew: Crew, life: str, who: str) -> None:
     (count,) = crew.run("count_in_life", [{"life": life, "who": who}])
-    assert count > (30 if who == "keeper" else 1)
+    assert count >= (30 if who == "keeper" else 1)  # a command forks, and that is all
     cases = [
         {"life": life, "who": who, "at": at, "torn": torn} for at in range(1, count + 1) for torn in (False, True)
     ]

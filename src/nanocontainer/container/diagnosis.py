@@ -304,7 +304,7 @@ def _volumes(life: Lifecycle) -> Iterator[Found]:
 def _temporary(life: Lifecycle) -> Iterator[Found]:
     """Files that were to replace others by rename (paths.write_file), and probes (kernel/probes.py)."""
     paths = life.paths
-    places = [paths.state, paths.run, paths.networks, paths.volumes]
+    places = [paths.state, paths.run, f"{paths.run}/cache/seccomp", paths.networks, paths.volumes]
     for above in (paths.containers, paths.networks, paths.volumes):
         places += [f"{above}/{name}" for name in claims(above) if os.path.isdir(f"{above}/{name}")]
     for place in dict.fromkeys(places):

@@ -16,6 +16,7 @@ from .. import bundle
 from ..errors import Busy, CommandNotExecutable, CommandNotFound, NanoError
 from ..lean import signals
 from ..plan.execute import HINTS
+from ..plan.journal import Journal, drop
 from .attach import Client, listen
 from .events import emit
 from .jsonlog import open_log
@@ -163,12 +164,17 @@ def _pipes(spec: Spec) -> tuple[dict[str, int], dict[str, int]]:
 
 def _not_started(life: Lifecycle, spec: Spec, state: State, error: BaseException) -> None:
     """As docker: a container that could not be started stays, with the reason, unless it was to be removed."""
-    left_over = os.path.exists(f"{life.paths.container(spec.id)}/journal")  # could not be taken back: it must be known
+    journal = f"{life.paths.container(spec.id)}/journal"
+    left_over = os.path.exists(journal)  # could not be taken back: it must be known
     if spec.auto_remove and not left_over:
         life.remove_files(spec, anonymous=True)
         return
     code = 127 if isinstance(error, CommandNotFound) else 126 if isinstance(error, CommandNotExecutable) else 128
+    if not left_over:
+        Journal(journal, life.boot).begin()  # who is killed here is found
     life.store.save(spec.id, state.replace(error=str(error), exit_code=code, pid=0, keeper=0))
+    if not left_over:
+        drop(journal)
 
 
 def _leave_the_caller(keep: list[int]) -> None:

@@ -12,7 +12,7 @@ import time
 from ..clock import rfc3339
 from ..errors import Conflict, NanoError, NotFound, NotPermitted
 from ..network.leases import ports_directory
-from ..paths import claims, owner_of, read_file, release, remove_tree
+from ..paths import claims, clear_torn, owner_of, read_file, release, remove_tree
 from ..rootfs import volumes
 from .events import emit
 from .locks import Lock, holder
@@ -93,8 +93,9 @@ class Lifecycle:
 
     # --- take down
 
-    def take_down(self, id: str) -> list[str]:
-        """Undo all that the journal names; what could not be undone, in words. The caller holds the lock."""
+    def take_down(self, id: str, *, keep: bool = False) -> list[str]:
+        """Undo all that the journal names; what could not be undone, in words. The caller holds the lock. keep: the
+        journal stays, so that whoever is killed before all else is done is found."""
         directory = self.paths.container(id)
         if not os.path.exists(f"{directory}/journal"):
             return []  # it is down
@@ -103,17 +104,18 @@ class Lifecycle:
         from ..rootfs.overlay import forget_volatile
         from . import residues  # noqa: F401 (so that the journal's steps are known)
 
-        failures = recover(f"{directory}/journal", World(self.kernel), self.boot)
+        failures = recover(f"{directory}/journal", World(self.kernel), self.boot, keep=keep)
         forget_volatile(f"{directory}/work")
         return failures
 
     def ended(self, spec: Spec, state: State, code: int, failure: str = "") -> State:
         """Take a container down that has ended, and write down how; remove it if it was started with --rm."""
+        from ..plan.journal import drop
         from ..runtime import cgroup, cgroup1
 
         oom = bool(state.cgroup) and cgroup.out_of_memory(self.kernel, state.cgroup)
         oom = oom or any(cgroup1.out_of_memory(self.kernel, group) for group in state.groups if "/memory/" in group)
-        failures = self.take_down(spec.id)
+        failures = self.take_down(spec.id, keep=True)
         state = state.replace(
             status="exited", pid=0, keeper=0, exit_code=code, oom_killed=oom, finished=rfc3339(time.time_ns()),
             error="; ".join([failure, *failures]) if failure or failures else "",
@@ -124,6 +126,8 @@ class Lifecycle:
             self.remove_files(spec, anonymous=True)
         else:
             self.store.save(spec.id, state)
+            if not failures:
+                drop(f"{self.paths.container(spec.id)}/journal")
         return state
 
     def remove_files(self, spec: Spec, *, anonymous: bool) -> None:
@@ -153,6 +157,8 @@ class Lifecycle:
         try:
             container = self.store.load(id)  # another sweeper may have been faster
             spec, state = container.spec, container.state
+            if self._left_over(container):
+                clear_torn(self.paths.container(id))
             if state.status in ("running", "paused"):
                 known = not state.keeper  # its keeper came to its end, and could not take it down (watch.py)
                 code, why = (state.exit_code, "") if known else (LOST, self.why_lost(state))

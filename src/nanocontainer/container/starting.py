@@ -64,7 +64,7 @@ def bring_up(life: Lifecycle, spec: Spec, streams: dict[str, int]) -> tuple[Worl
     """Claim, plan, journal, execute. The caller is the keeper and holds the lock; streams: stdin, stdout, stderr
     as open files, for a container without a terminal. On failure all is taken back."""
     host = life.facts()
-    if failures := life.take_down(spec.id):  # what an earlier start left, if it was killed
+    if failures := life.take_down(spec.id, keep=True):  # what an earlier start left, if it was killed
         why = f"an earlier start has left what could not be taken back: {'; '.join(failures)}"
         raise NanoError(f"cannot start container {spec.name}", why, "`nanocontainer doctor` says what can be done")
     Journal(f"{life.paths.container(spec.id)}/journal", life.boot).begin()  # before the first claim

@@ -12,7 +12,7 @@ import time
 from ..errors import Corrupt, InvalidInput, NanoError, NotFound, NotPermitted
 from ..kernel.calls import Kernel
 from ..lean import dumps, loads
-from ..paths import FileLock, Paths, check_name, make_dirs, new_id, read_file, write_file
+from ..paths import FileLock, Paths, check_name, clear_torn, make_dirs, new_id, read_file, write_file
 from ..record import Record
 from .addresses import CANDIDATES, Subnet, choose, enclosing, number_of, subnet_of, text_of
 
@@ -76,6 +76,7 @@ class NetworkStore:
             if network is None:
                 network = self._default()
                 make_dirs(self.directory(network))
+                clear_torn(self.directory(network))
                 write_file(f"{self.directory(network)}/network.json", dumps(network.as_dict()), durable=True)
         return network
 

@@ -38,7 +38,7 @@ class Journal:
 
     def begin(self) -> None:
         """An empty journal: from now on whoever finds it, and nobody who writes it, knows that a start was killed."""
-        os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
 
     def note(self, step: Step) -> None:
         """Write a step down. A journal that cannot be written stops the start: nothing is left that is not named."""
@@ -90,11 +90,11 @@ def read(path: str) -> Iterator[Entry]:
         yield Entry(boot, name, step)
 
 
-def recover(path: str, world: World, boot: str) -> list[str]:
+def recover(path: str, world: World, boot: str, *, keep: bool = False) -> list[str]:
     """Undo what the journal names, newest first, then drop the journal. What could not be undone, in words.
 
     A journal with failures is kept: the next recover tries again. So is one with steps of a newer version, because only
-    that knows what they left.
+    that knows what they left. keep: the caller has more to do, and drops it then.
     """
     failures = []
     for entry in read(path):
@@ -107,9 +107,14 @@ def recover(path: str, world: World, boot: str) -> list[str]:
             entry.step.undo(world)
         except (OSError, NanoError) as error:
             failures.append(f"{entry.name}: {error}")
-    if not failures:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
+    if not failures and not keep:
+        drop(path)
     return failures
+
+
+def drop(path: str) -> None:
+    """Delete a journal: nothing is left of what it named."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

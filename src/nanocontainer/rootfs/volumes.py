@@ -11,7 +11,7 @@ import stat
 
 from ..errors import InvalidInput, NotFound
 from ..lean import dumps
-from ..paths import check_name, make_dirs, remove_tree, write_file
+from ..paths import FileLock, check_name, make_dirs, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ def ensure(paths: Paths, name: str, created: str, labels: dict[str, str] | None 
     if not os.path.isdir(data):
         make_dirs(paths.volumes)
         make_dirs(directory)
-        write_file(f"{directory}/volume.json", dumps({"name": name, "created": created, "labels": labels or {}}))
-        try:
-            os.mkdir(data, 0o755)
-        except FileExistsError:
-            pass
+        with FileLock(directory, directory=True):  # it is a volume when it has _data: nobody reads the file before
+            if not os.path.isdir(data):
+                with open(f"{directory}/volume.json", "w", encoding="utf-8") as file:
+                    file.write(dumps({"name": name, "created": created, "labels": labels or {}}))
+                os.mkdir(data, 0o755)
     return data, not os.listdir(data) or os.path.exists(f"{directory}/{FILLED}")
 
 
