@@ -38,7 +38,7 @@ EXPECTED = {
     "not running": r"is not running|it has just ended|first process is gone|it is (created|exited|running|paused)",
     "paused": r"is paused",
     "running": r"it is running",
-    "image in use": r"is using|used by|in use by container",
+    "image in use": r"containers? [\w, ]+ uses? it",
     "is being started": r"just being started",
 }
 
