@@ -35,9 +35,9 @@ EXPECTED = {
     "name in use": r"the container name '\w+' is already in use",
     "port in use": r"port \d+/tcp is already in use on the host: container \w+ has published it",
     "address in use": r"address [\d.]+ is in use",
+    "running": r"cannot remove container \w+: it is running",
     "not running": r"is not running|it has just ended|first process is gone|it is (created|exited|running|paused)",
     "paused": r"is paused",
-    "running": r"it is running",
     "image in use": r"containers? [\w, ]+ uses? it",
     "is being started": r"just being started",
 }

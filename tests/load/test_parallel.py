@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from .conftest import figures, size
 from .mix import BOUND, NAMES, Claims, Mix, all_at_once, small_image
 
 WORKERS = 16
+SRC = str(Path(__file__).parents[2] / "src")
 
 
 @pytest.fixture
@@ -121,8 +124,7 @@ def test_no_exit_code_is_lost(clean: Nano, progress: Callable[[str], None]) -> N
         codes = {f"c{worker}": 1 + (number * 16 + worker) % 120 for worker in range(4)}
         runs = {
             name: clean.popen(
-                "run", "--name", name, "--network", "none", "tiny", "sh", "-c", f"sleep 0.7; exit {code}",
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                "run", "--name", name, "--network", "none", "tiny", "sh", "-c", f"sleep 0.7; exit {code}"
             )
             for name, code in codes.items()
         }  # fmt: skip
@@ -140,13 +142,117 @@ def test_no_exit_code_is_lost(clean: Nano, progress: Callable[[str], None]) -> N
             assert isinstance(answer, Result)
             if answer.args[0] == "wait":
                 assert answer.out == f"{codes[answer.args[-1]]}\n", answer
-            elif answer.args[0] == "attach" and "it is exited" not in answer.err:
+            elif answer.args[0] == "attach" and not re.search("it is exited|not running", answer.err):
                 assert answer.code == codes[answer.args[-1]], answer
         for name, run in runs.items():
-            _, said = run.communicate(timeout=BOUND)
-            assert run.returncode == codes[name], (name, codes[name], run.returncode, said)
+            assert run.wait(BOUND) == codes[name], (name, codes[name], run.returncode)
         clean("wait", *codes)  # a start may have come after the end
         for name, code in codes.items():
             assert clean("inspect", "-f", "{{.State.ExitCode}}", name).out == f"{code}\n"
         clean("rm", *codes)
         progress(f"{number + 1} of {rounds} rounds of exit codes")
+
+
+API = """
+import os, random, sys, threading, time
+sys.path.insert(0, sys.argv[3])
+from nanocontainer import Engine
+from nanocontainer.container.spec import Port, Spec
+from nanocontainer.errors import Conflict, NanoError, NotFound
+seed, many, workers = int(sys.argv[4]), int(sys.argv[5]), int(sys.argv[6])
+engine = Engine(sys.argv[1], sys.argv[2])
+engine.image("tiny")
+NAMES, done, findings, slowest = ("alpha", "beta", "gamma", "delta"), [], [], [0.0]
+KINDS = ("create create create create run run run start start start start stop restart restart kill remove "
+         "exec exec logs inspect wait wait list").split()
+
+def container(draw, name, code):
+    ports = (Port(80, draw.choice((18121, 18122)), "127.0.0.1"),) if draw.random() < 0.5 else ()
+    network = "bridge" if ports else draw.choice(("none", "bridge"))
+    script = f"echo begin; sleep {draw.random():.2f}; echo end; exit {code}"
+    return Spec(image="tiny", name=name, command=("sh", "-c", script), network=network, ports=ports)
+
+def one(draw):
+    name, code = draw.choice(NAMES), draw.randrange(11, 20)
+    kind = draw.choice(KINDS)
+    if kind == "create":
+        engine.create(container(draw, name, code))
+    elif kind == "run":
+        spec = container(draw, name, code)
+        found = engine.run("tiny", spec.command, name=name, network=spec.network, ports=spec.ports).exit_code
+        assert found in (code, 137, 143), (found, code)
+    elif kind == "start":
+        engine.start(name)
+    elif kind == "stop":
+        engine.stop(name, timeout=0)
+    elif kind == "restart":
+        engine.restart(name, timeout=0)
+    elif kind == "kill":
+        engine.kill(name)
+    elif kind == "remove":
+        engine.remove(name, force=draw.random() < 0.5)
+    elif kind == "exec":
+        found = engine.execute(name, ["sh", "-c", f"cat; exit {code}"], input=b"in" * 1000)
+        assert (found.exit_code, found.stdout) == (code, b"in" * 1000) or found.exit_code == 137, found
+    elif kind == "logs":
+        list(engine.logs(name, follow=draw.random() < 0.5))
+    elif kind == "inspect":
+        engine.inspect(name)
+    elif kind == "wait":
+        found = engine.wait(name)
+        assert found in (*range(11, 20), 137, 143, 128, 0), found
+    else:
+        engine.containers(all=True)
+
+def work(number):
+    draw = random.Random(f"{seed}-{number}")
+    for _ in range(many):
+        begin = time.monotonic()
+        try:
+            one(draw)
+        except (Conflict, NotFound):
+            pass
+        except NanoError as error:
+            if "its keeper was killed" not in str(error) and "first process is gone" not in str(error):
+                findings.append(f"{type(error).__name__}: {error}")
+        except BaseException as error:
+            import traceback
+            findings.append(traceback.format_exc())
+        done.append(1)
+        slowest[0] = max(slowest[0], time.monotonic() - begin)
+
+def files():
+    return sorted(os.readlink(f"/proc/self/fd/{fd}").partition(":")[0] for fd in os.listdir("/proc/self/fd") if
+                  os.path.lexists(f"/proc/self/fd/{fd}"))
+
+threading.Thread(target=time.sleep, args=(100000,), daemon=True).start()
+engine.run("tiny", ["true"], network="none")
+before = files()
+threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(workers)]
+begin = time.monotonic()
+for thread in threads: thread.start()
+for thread in threads: thread.join(240)
+stuck = sum(thread.is_alive() for thread in threads)
+print(f"{len(done)} calls of {workers} threads in {time.monotonic() - begin:.1f} s, the slowest {slowest[0]:.2f} s")
+if stuck:
+    import faulthandler
+    faulthandler.dump_traceback(file=sys.stdout)
+    findings.append(f"{stuck} threads are stuck")
+elif files() != before:
+    findings.append(f"open files: {before} became {files()}")
+print("".join(f"{finding}\\n" for finding in findings))
+sys.stdout.flush()
+os._exit(1 if findings else 0)
+"""
+
+
+def test_random_calls_of_threads(clean: Nano) -> None:
+    """One Engine in one program, used by all threads at once."""
+    seed = size("seed", int.from_bytes(os.urandom(4), "big"), int.from_bytes(os.urandom(4), "big"))
+    many = size("calls", 12, 150)
+    args = [clean.root, clean.runroot, SRC, str(seed), str(many), str(WORKERS)]
+    done = subprocess.run(
+        [sys.executable, "-IS", "-c", API, *args], env=clean.env, capture_output=True, text=True, timeout=300
+    )
+    figures("random calls of threads", [f"seed {seed}: {done.stdout.splitlines()[0] if done.stdout else ''}"])
+    assert done.returncode == 0, f"seed {seed}\n{done.stdout[-8000:]}\n{done.stderr[-4000:]}"

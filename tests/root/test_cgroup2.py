@@ -17,9 +17,14 @@ from typing import Any
 
 import pytest
 
+from nanocontainer.container.spec import Limits
+from nanocontainer.kernel.calls import Kernel
+from nanocontainer.runtime.cgroup import counter, out_of_memory
+
 from . import census
 from .isolation import MS_BIND, mount, umount
 from .nano import Nano
+from .test_crash_points import SPECS, Bench, moments
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -277,3 +282,52 @@ def test_a_value_that_the_kernel_refuses_leaves_nothing(clean: Nano) -> None:
     assert result.code == 125
     assert "cannot limit which processors it runs on" in result.err
     assert os.strerror(errno.EINVAL) in result.err or os.strerror(errno.ERANGE) in result.err or "4000" in result.err
+
+
+def test_the_kernel_counts_what_it_kills_in_a_container_that_goes_on(clean: Nano, running: Callable[..., str]) -> None:
+    """The first process lives, a child is killed: the count that `inspect` asks for at the end is there before."""
+    script = "(x=0123456789abcdef; while :; do x=$x$x; done); exec sleep 1000"
+    id = running("-m", "16m", "--memory-swap", "16m", script=script)
+    place = group(clean, id)
+    until(lambda: counter(Kernel(), f"{place}/memory.events", "oom_kill"))
+    assert out_of_memory(Kernel(), str(place))
+    assert not out_of_memory(Kernel(), f"{place}/nowhere")
+    assert state(clean, id)["Running"]
+    clean("kill", id)
+    assert state(clean, id)["OOMKilled"]
+
+
+def test_what_stats_will_read(clean: Nano, running: Callable[..., str]) -> None:
+    """There is no `stats` yet. The files it needs are there, and say what the container does: memory, processor time,
+    disk, processes (docs.kernel.org/admin-guide/cgroup-v2.html)."""
+    script = f"dd if={disk()} of=/dev/null bs=64k count=16 iflag=direct; sleep 100 & exec sleep 100"
+    id = running("--device", disk(), "-m", "64m", "--pids-limit", "10", script=script)
+    place, kernel = group(clean, id), Kernel()
+    until(lambda: (place / "pids.current").read_text() == "2\n")
+    number = os.stat(disk()).st_rdev
+    line = next(line for line in (place / "io.stat").read_text().splitlines() if line.startswith(_device(number)))
+    assert "rbytes=1048576 " in line
+    assert "rios=16 " in line
+    assert 0 < int((place / "memory.current").read_text()) <= 64 << 20
+    assert 0 < counter(kernel, f"{place}/memory.stat", "anon") < 64 << 20
+    assert counter(kernel, f"{place}/cpu.stat", "usage_usec") > 0
+    assert counter(kernel, f"{place}/cpu.stat", "no such key") == 0
+
+
+def _device(number: int) -> str:
+    return f"{os.major(number)}:{os.minor(number)} "
+
+
+CGROUP_STEPS = ("EnableControllers", "MakeCgroup", "SetLimit", "AllowDevices", "Clone")
+
+
+def test_a_start_that_is_killed_around_the_steps_of_its_cgroup(clean: Nano, tmp_path: Path) -> None:
+    """As in test_crash_points.py, where all moments have their turn."""
+    bench = Bench(clean, str(tmp_path))
+    spec = SPECS["none"].replace(limits=Limits(memory=64 << 20, pids=20))
+    chosen = [moment for moment in moments(spec, clean) if moment[3] in CGROUP_STEPS]
+    assert {name for *_, name in chosen} >= {"MakeCgroup", "SetLimit", "AllowDevices", "Clone"}
+    for who, when, at, name in chosen:
+        before = census.take()
+        bench.clear(bench.crash(spec, who, when, at))
+        assert census.settle(before) == [], (who, when, at, name)

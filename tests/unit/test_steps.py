@@ -27,12 +27,12 @@ from nanocontainer.plan.step import Step, World
 from nanocontainer.rootfs.devices import AddDevice, OpenTerminal
 from nanocontainer.rootfs.mounts import MaskPaths, MountBind, ProtectPaths
 from nanocontainer.rootfs.overlay import MountOverlay, PivotRoot
-from nanocontainer.runtime.cgroup import EnableControllers, MakeCgroup
+from nanocontainer.runtime.cgroup import EnableControllers, MakeCgroup, OpenCgroup
 from nanocontainer.runtime.cgroup1 import JoinCgroup1, MakeCgroup1
 from nanocontainer.runtime.confine import BoundCapabilities, SetCapabilities
 from nanocontainer.runtime.identity import LookUpUser, SetIds, resolve_user
 from nanocontainer.runtime.joining import OpenContainerTerminal
-from nanocontainer.runtime.namespaces import Clone, OpenProcess, SetSysctls
+from nanocontainer.runtime.namespaces import Clone, EnterNamespaces, OpenProcess, SetSysctls
 from nanocontainer.runtime.process import ConnectStreams, DieWithKeeper, Exec, OwnStreams
 
 for part in ("rootfs", "runtime", "network", "image"):
@@ -359,6 +359,23 @@ def test_clone_into_another_pid_namespace_comes_home_again_whatever_happens() ->
     setns = [call for call in calls(made) if call.startswith("setns")]
     assert setns == [f"setns(6, {abi.CLONE_NEWPID})", f"setns(100, {abi.CLONE_NEWPID})"]
     assert calls(made)[-1] == "close(100)"
+
+
+ENDED = [("setns", errno.ESRCH), ("clone3", errno.ENOMEM), ("clone3", errno.ENODEV)]
+
+
+@pytest.mark.parametrize(("call", "number"), ENDED)
+def test_a_container_that_ends_while_it_is_joined(call: str, number: int) -> None:
+    answer: Any = OSError(number, os.strerror(number))
+    made = world({call: [answer, None]}, cgroup=5, target=6)
+    with pytest.raises(NotRunning, match="just ended"):
+        Clone((), join_pid=True).do(made)
+    assert calls(made)[-1] == "close(100)"
+    if call == "setns":
+        with pytest.raises(NotRunning, match="just ended"):
+            EnterNamespaces(("net",)).do(world({"setns": answer}, target=6))
+    with pytest.raises(NotRunning, match="just ended"):
+        OpenCgroup("/sys/fs/cgroup/x").do(world({"open": FileNotFoundError(2, "x")}))
 
 
 def test_a_process_that_is_gone() -> None:

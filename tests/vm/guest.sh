@@ -1,4 +1,4 @@
-# In the guest: the tests of cgroup2, and a last look at what is left of everything.
+# In the guest: the tests (see test_vm.py), their report, and a last look at what is left of everything.
 /run/modprobe -a veth bridge nft_chain_nat nft_nat nft_masq nft_ct nft_fib_inet & # one process instead of ten
 # A copy: nobody edits it meanwhile, and the command may write its cache.
 mkdir /tmp/project /run/netns
@@ -16,8 +16,10 @@ count() { # what an engine could leave
 }
 count >/tmp/before
 NANOCONTAINER_CENSUS=all NANOCONTAINER_TEST_DISK=/dev/vda PYTHONDONTWRITEBYTECODE=1 \
-    "$PYTHON" -m pytest -p no:cacheprovider --tb=short --color=no $TESTS
+    "$PYTHON" -m pytest -p no:cacheprovider --tb=short --color=no --junit-xml=/tmp/report.xml $TESTS
 code=$?
 count >/tmp/after
 diff /tmp/before /tmp/after || { echo "left behind in the guest"; code=1; }
+echo "report of the tests:"
+cat /tmp/report.xml
 exit $code

@@ -1,4 +1,4 @@
-"""Virtual machines with other kernels than the host's: qemu without KVM, booted in a few seconds from what is at hand.
+"""Virtual machines with other kernels than the host's: qemu, booted in a few seconds from what is at hand.
 
 The guest's root file system is this machine's own, read-only through 9p: same Python, same tools, same project. Only
 the kernel is another one. Its initramfs (tests/vm/init, busybox and a handful of modules) mounts pure cgroup2 and runs
@@ -74,6 +74,33 @@ def alpine() -> Kernel:
 KERNELS: dict[str, Callable[[], Kernel]] = {"debian": debian, "alpine": alpine}
 
 
+def accelerator(kernel: Kernel) -> list[str]:
+    """KVM where guests come up with it, else emulation. NANOCONTAINER_VM_ACCEL=kvm or tcg decides it otherwise.
+
+    That /dev/kvm is there says little: in a machine that is a guest itself, kernels may hang. So a kernel is booted
+    without a root file system, at which it gives up at once; what came of it is kept until this machine boots again.
+    """
+    emulation = ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"]
+    kvm = ["-accel", "kvm", "-cpu", "host"]
+    if wanted := os.environ.get("NANOCONTAINER_VM_ACCEL"):
+        return kvm if wanted == "kvm" else emulation
+    qemu = shutil.which("qemu-system-x86_64")
+    if not qemu or not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return emulation
+    verdict = CACHE / f"kvm-{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
+    if not verdict.exists():
+        command = [
+            "timeout", "-k", "1", "8", qemu, *kvm, "-m", "256", "-nodefaults", "-no-user-config", "-no-reboot",
+            "-display", "none", "-kernel", str(kernel.place / "vmlinuz"), "-append", "quiet panic=-1",
+        ]  # fmt: skip
+        code = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).returncode
+        for old in CACHE.glob("kvm-*"):
+            if old != verdict:
+                old.unlink(missing_ok=True)
+        verdict.write_text("works\n" if code == 0 else f"does not work: exit code {code}\n")
+    return kvm if verdict.read_text().startswith("works") else emulation
+
+
 def boot(
     kernel: Kernel,
     script: str,
@@ -103,7 +130,7 @@ def boot(
             disk = empty_disk(Path(work, "disk"))
         command = [
             # one processor: emulated ones wait for each other so much that two take twice as long
-            qemu, "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max", "-m", f"{MEMORY}b", "-smp", "1",
+            qemu, *accelerator(kernel), "-m", f"{MEMORY}b", "-smp", "1",
             "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
             "-kernel", str(kernel.place / "vmlinuz"), "-initrd", str(initramfs),
             "-append", f"{COMMAND_LINE} nano.modules={kernel.place}",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
-from ..errors import NanoError, Unsupported
+from ..errors import NanoError, NotRunning, Unsupported
 from ..kernel.bpf import DeviceRule, assemble, attach, load_device_program
 from ..plan.step import Step, World, binary, path_word, quote
 
@@ -108,7 +108,10 @@ class OpenCgroup(Step):
         return ("cgroup",)
 
     def do(self, world: World) -> None:
-        world["cgroup"] = world.kernel.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            world["cgroup"] = world.kernel.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            raise NotRunning("cannot join the container", "it has just ended") from None
 
     def explain(self) -> str:
         return (

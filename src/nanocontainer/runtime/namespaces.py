@@ -65,13 +65,11 @@ class Clone(Step):
             kernel.setns(world["target"], abi.CLONE_NEWPID)
             try:
                 world["pid"], world["pidfd"] = kernel.clone3(flags, world["cgroup"])
-            except OSError as error:
-                if error.errno == errno.ENOMEM:  # pid_namespaces(7): its first process has ended, none can be born
-                    raise NotRunning("cannot join the container", "it has just ended") from None
-                raise
             finally:
                 if world.slots.get("pid") != 0:
                     kernel.setns(home, abi.CLONE_NEWPID)
+        except OSError as error:
+            raise _ended(error) from None
         finally:
             kernel.close(home)
 
@@ -115,6 +113,14 @@ class OpenProcess(Step):
         return f'target={self.pid}\n[ -d "/proc/$target/ns" ] || die "the container to join has ended"'
 
 
+def _ended(error: OSError) -> OSError | NotRunning:
+    """What the kernel says of a container that ends while it is joined: its process is gone (ESRCH), in its PID
+    namespace no more can be born (pid_namespaces(7): ENOMEM), nor in its cgroup, which is removed (ENODEV)."""
+    if error.errno in (errno.ESRCH, errno.ENOMEM, errno.ENODEV):
+        return NotRunning("cannot join the container", "it has just ended")
+    return error
+
+
 class EnterNamespaces(Step):
     """Join namespaces of another container: setns(2) with its process's fd."""
 
@@ -129,7 +135,10 @@ class EnterNamespaces(Step):
         flags = 0
         for name in self.namespaces:
             flags |= FLAGS[name]
-        world.kernel.setns(world["target"], flags)
+        try:
+            world.kernel.setns(world["target"], flags)
+        except OSError as error:
+            raise _ended(error) from None
 
     def explain(self) -> str:
         return f"Join the {', '.join(self.namespaces)} namespaces of the other container: setns(2) with a pidfd."
