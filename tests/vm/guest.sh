@@ -22,4 +22,5 @@ count >/tmp/after
 diff /tmp/before /tmp/after || { echo "left behind in the guest"; code=1; }
 echo "report of the tests:"
 cat /tmp/report.xml
+echo
 exit $code
