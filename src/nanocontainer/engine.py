@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .container.zygote import Zygote
     from .image.model import Image
     from .image.progress import Progress
+    from .plan.explanation import Explanation
     from .plan.plan import Plan
     from .plan.telling import Watch
 
@@ -539,6 +540,47 @@ class Engine:
                 spec = spec.replace(command=("sh",))
             image, layers = Image(id="sha256:" + "0" * 64, config=ImageConfig()), (f"{self.paths.images}/layers/IMAGE",)
         return imagined_plan(self.life, spec, image, layers, probe())
+
+    def explain_create(self, spec: Spec) -> Explanation:
+        """What create would do. Needs no root."""
+        from .container import explaining
+        from .image.model import Image, ImageConfig
+
+        try:
+            image = self.life.images.find(spec.image)
+        except (NotFound, NotPermitted):
+            image = Image(id="sha256:" + "0" * 64, config=ImageConfig(cmd=("sh",)))
+        return explaining.create(self.life, spec, image)
+
+    def explain_start(self, ref: str) -> Plan:
+        """The plan of starting a container that exists. Conflict where it runs."""
+        from .container import explaining
+        from .kernel.facts import probe
+
+        container = self.life.store.load(self.resolve_id(ref))
+        layers = self.life.images.layer_paths(self.life.images.find(container.spec.image_id))
+        return explaining.plan_of_start(self.life, container, layers, probe())
+
+    def explain_exec(self, ref: str, args: Sequence[str], **options: Any) -> Plan:
+        """The plan of one more command in a running container. options: as exec(). NotRunning."""
+        from .container import explaining
+        from .kernel.facts import probe
+
+        container = self.life.store.load(self.resolve_id(ref))
+        return explaining.plan_of_exec(self.life, container, probe(), args, **options)
+
+    def explain_stop(self, ref: str, timeout: int | None = None, signal: str = "") -> Explanation:
+        """What stop would do, and what its end would take back. NotRunning."""
+        from .container import explaining
+
+        return explaining.stop(self.life, self.life.store.load(self.resolve_id(ref)), timeout, signal)
+
+    def explain_remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> Explanation:
+        """What remove would do. Conflict where it runs and force is not said."""
+        from .container import explaining
+
+        container = self.life.store.load(self.resolve_id(ref))
+        return explaining.remove(self.life, container, force=force, volumes=volumes)
 
     def script(self, spec: Spec, title: str) -> str:
         """A shell script that makes this container (container/exporting.py). Needs no root where the images can be

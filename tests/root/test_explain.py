@@ -127,3 +127,83 @@ def test_explaining_needs_no_root_and_makes_nothing(nano: Nano, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert "pivot_root" in done.stdout
     assert not root.exists()
+
+
+def shown(nano: Nano, *words: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(nano(words[0], "--explain=json", *words[1:]).out)
+    return data
+
+
+WRITES = frozenset("rename renameat unlink unlinkat rmdir mkdir pidfd_send_signal symlink symlinkat".split())
+
+
+def changes(calls: list[tuple[str, str]]) -> list[Seen]:
+    """What changes files or sends signals, and what is written to cgroup.kill."""
+    found = []
+    for name, args in calls:
+        if name in WRITES or (name == "openat" and "cgroup.kill" in args):
+            name, flags, texts = facts(name.replace("unlinkat", "unlink"), args)
+            if texts and ".rm-" in texts[-1] and name == "unlink":
+                continue  # what a tree held
+            found.append((name, flags - {"AT_FDCWD", "AT_REMOVEDIR"}, texts))
+    return found
+
+
+def strace(nano: Nano, log: Path, *words: str) -> list[tuple[str, str]]:
+    command = ["strace", "-f", "-s", "4096", "-o", str(log), COMMAND, *words]
+    assert subprocess.run(command, env=nano.env, capture_output=True, timeout=120).returncode == 0
+    found = (_LINE.match(line) for line in log.read_text(errors="replace").splitlines())
+    return [(line[2], line[3]) for line in found if line and line[4] != "-1"]
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_a_removal_changes_what_was_explained(clean: Nano, tmp_path: Path) -> None:
+    clean("create", "--name", "gone", "-v", "/data", "tiny", "true")
+    data = shown(clean, "rm", "-v", "gone")
+    assert clean("ps", "-aq").out, "explaining has removed it"
+    wanted = [(call["name"], ", ".join(call["args"])) for part in data["undo"] for call in part["calls"]]
+    seen = changes(strace(clean, tmp_path / "log", "rm", "-v", "gone"))
+    deleted = [one for one in changes(wanted) if "$" not in str(one)]
+    assert {"rename", "unlink", "rmdir"} <= {name for name, _, _ in deleted}
+    assert [one for one in deleted if one in seen] == deleted
+    order = [seen.index(one) for one in deleted]
+    assert order == sorted(order)
+
+
+def test_a_stop_is_explained_from_the_containers_own_journal(clean: Nano) -> None:
+    words = ["--name", "web", "--network", "bridge", "-p", "18081:80", "tiny", "sleep", "100"]
+    id = clean("run", "-d", *words).out.strip()
+    lines = Path(f"{clean.root}/containers/{id}/journal").read_text().split("\n")
+    left = [json.loads(line)["step"] for line in lines if line]
+    data = shown(clean, "stop", "web")
+    assert [step["name"] for step in data["steps"]] == [
+        "SendSignal", "WaitForEnd", "SendSignal", "WaitForEnd", "KillAll",
+    ]  # fmt: skip
+    assert "SIGTERM" in str(data["steps"][0]["calls"]) and "SIGKILL" in str(data["steps"][2]["calls"])
+    assert [undo["name"] for undo in data["undo"]] == [*reversed(left), "DropJournal", "SaveState"]
+    assert clean("ps", "-q").out.strip() == id[:12], "explaining has stopped it"
+    assert "it is running" in clean("rm", "--explain", "web", check=False).err
+    assert shown(clean, "rm", "-f", "web")["steps"][0]["name"] == "SendSignal"
+    assert "is running" in clean("start", "--explain", "web", check=False).err
+    steps = shown(clean, "exec", "web", "ls", "/")["steps"]
+    assert steps[0]["name"] == "OpenProcess" and steps[-1]["name"] == "Exec"
+    clean("stop", "-t", "0", "web")
+    assert shown(clean, "start", "web")["steps"][-1]["name"] == "Exec"
+    for verb in ("stop", "exec"):
+        done = clean(verb, "--explain", "web", *(["ls"] if verb == "exec" else []), check=False)
+        assert done.code == 1 and "is not running" in done.err
+    assert "no such container" in clean("rm", "--explain", "nobody", check=False).err
+
+
+def test_a_create_is_explained_and_makes_nothing(clean: Nano) -> None:
+    data = shown(clean, "create", "--name", "later", "tiny", "true")
+    assert [step["name"] for step in data["steps"]] == ["ClaimName", "MakeDirectories", "SaveState", "NoteEvent"]
+    assert not clean("ps", "-aq").out
+    done = clean("create", "--explain=script", "tiny", check=False)
+    assert done.code == 125 and "is for run" in done.err
+
+
+def test_without_root_the_word_is_clear(nano: Nano) -> None:
+    command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", COMMAND, "stop", "--explain", "web"]
+    done = subprocess.run(command, env=nano.env, capture_output=True, text=True)
+    assert done.returncode == 1 and "this needs root" in done.stderr

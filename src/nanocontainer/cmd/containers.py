@@ -34,6 +34,11 @@ def each(refs: Iterable[str], do: Callable[[str], Any], debug: bool = False) -> 
 
 def stop(app: App, given: Given) -> int:
     timeout = given["timeout"] if "timeout" in given else None
+    if given["explain"]:
+        from .explain import show_each, wanted
+
+        if form := wanted(given, root="cannot look at containers"):
+            return show_each(form, given.args, lambda ref: app.engine.explain_stop(ref, timeout, given["signal"]))
     return each(given.args, lambda ref: app.engine.stop(ref, timeout, given["signal"]), app.debug)
 
 
@@ -73,6 +78,12 @@ def wait(app: App, given: Given) -> int:
 def rm(app: App, given: Given) -> int:
     """`rm`: with -f what does not exist is no failure, as rm(1) has it."""
     force, volumes = given["force"], given["volumes"]
+    if given["explain"]:
+        from .explain import show_each, wanted
+
+        if form := wanted(given, root="cannot look at containers"):
+            explain = app.engine.explain_remove
+            return show_each(form, given.args, lambda ref: explain(ref, force=force, volumes=volumes))
 
     def remove(ref: str) -> None:
         app.engine.remove(ref, force=force, volumes=volumes)
@@ -132,6 +143,7 @@ def confirm(warning: str, force: bool) -> None:
         raise NanoError("nothing was removed", "the answer was no")
 
 
+_EXPLAIN = ("explain", "", "optional", "text", "Show what it would do (text, json, markdown, html), and do nothing")
 _TIMEOUT = ("timeout", "t", "int", 10, "Seconds to wait before SIGKILL; -1 waits for ever (default: the container's)")
 _TIME = ("time", "", "=timeout", None, "")
 _REFS = "[OPTIONS] CONTAINER [CONTAINER...]"
@@ -140,7 +152,7 @@ STOP = Command(
     "stop",
     _REFS,
     "Stop one or more running containers: the stop signal (SIGTERM, or the image's own), then SIGKILL after a while.",
-    (("signal", "s", "string", "", "Signal to send instead"), _TIMEOUT, _TIME),
+    (("signal", "s", "string", "", "Signal to send instead"), _TIMEOUT, _TIME, _EXPLAIN),
     stop,
     least=1,
     examples=(("Give it a minute", "nanocontainer stop -t 60 db"),),
@@ -186,6 +198,7 @@ RM = Command(
     (
         ("force", "f", "bool", False, "Remove running containers too (SIGKILL); a missing one is no failure"),
         ("volumes", "v", "bool", False, "Remove anonymous volumes of the container too"),
+        _EXPLAIN,
         ("link", "l", "later", None, ""),
     ),
     rm,

@@ -34,6 +34,17 @@ def exec(app: App, given: Given) -> int:
         check_tty(stdin, tty)
         size = terminal_size()
         keys = parse_keys(given["detach-keys"]) or DETACH_KEYS
+    if given["explain"] not in ("", "live"):
+        from .explain import show, wanted
+
+        if form := wanted(given, root="cannot look at containers"):
+            from ..plan.explanation import explain
+
+            plan = app.engine.explain_exec(
+                ref, command, env=env, cwd=given["workdir"], user=given["user"], tty=tty, stdin=stdin, detach=detach,
+                privileged=given["privileged"], size=size,
+            )  # fmt: skip
+            return show(form, lambda: explain(plan, "exec"))
     watch = None
     if given["step"] or given["break-at"] or given["explain"]:
         from .watching import watch_of

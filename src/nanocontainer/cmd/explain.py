@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..plan.explanation import Explanation
+    from .flags import Given
 
 # form → (its module, which has show(explanation) -> str; what it is)
 FORMS = {
@@ -21,7 +22,7 @@ FORMS = {
     "markdown": ("explain_markdown", "the same as a document"),
     "html": ("explain_html", "the same as a page for a browser"),
 }
-OTHER = ("script",)  # made from the steps themselves (export.py), and for run alone
+OTHER = ("script", "live")  # made from the steps (export.py, run alone); run, and told as they happen (live.py)
 
 
 def form_of(said: str) -> str:
@@ -33,6 +34,27 @@ def form_of(said: str) -> str:
         known = ", ".join((*FORMS, *OTHER))
         raise InvalidInput(f"invalid --explain={said}", f"the forms are {known}", "--explain alone is text")
     return form
+
+
+def wanted(given: Given, *, root: str = "") -> str:
+    """The form that --explain of this verb asks for; "" for none. root: what cannot be looked at without it."""
+    form = form_of(given["explain"])
+    if form == "live":
+        raise InvalidInput("--explain=live is for run, start and exec", "this verb has no steps to watch")
+    if form == "script":
+        raise InvalidInput("--explain=script is for run", "", "export --script makes a script of a container")
+    if form and root:
+        from .process import check_root
+
+        check_root(root)
+    return form
+
+
+def show_each(form: str, refs: list[str], make: Callable[[str], Explanation]) -> int:
+    """Print one explanation after the other; the exit code."""
+    for ref in refs:
+        show(form, lambda: make(ref))  # noqa: B023 (called at once)
+    return 0
 
 
 def show(form: str, make: Callable[[], Explanation]) -> int:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ..plan.explanation import ShownCall
 
-QUIET = frozenset(("close", "recvfrom", "setsockopt", "getpid", "geteuid", "fstat"))
+QUIET = frozenset(("close", "recvfrom", "setsockopt", "getpid", "geteuid", "getrandom", "fstat"))
 _LONGEST = 6  # calls that may be repeated together
 _SHORT = 50  # characters of what differs
 _LEAST = 3  # lines that must be saved

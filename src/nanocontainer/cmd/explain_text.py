@@ -7,6 +7,7 @@ stands on the right happens inside. Elsewhere the inside steps are indented.
 from __future__ import annotations
 
 import os
+import re
 
 from . import explain_calls
 from .output import STDOUT, width
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 WIDE = 150  # columns from which two fit side by side
 MOST = 240
 READABLE = 110  # columns of running text
+_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _COLOURS = {"host": "yellow", "inside": "cyan"}
 _LEFT = {"kernel": "leaves an object in the kernel: undone at the end", "disk": "leaves a file: undone at the end"}
 
@@ -33,7 +35,7 @@ def show(explanation: Explanation) -> str:
 def render(explanation: Explanation, columns: int, paint: Paint) -> str:
     """Lines of at most that many columns."""
     text = min(columns, READABLE)
-    lines = [paint.bold(line) for line in wrap(visible(explanation.about), text)]
+    lines = [paint.bold(line) for line in wrap(_plain(explanation.about), text)]
     lines += [""]
     steps = explanation.steps
     if columns >= WIDE and {step.side for step in steps} == {"host", "inside"}:
@@ -42,11 +44,12 @@ def render(explanation: Explanation, columns: int, paint: Paint) -> str:
         for step in steps:
             lines += _one_column(step, columns, paint)
     if explanation.undo:
-        lines += ["", *(paint.bold(line) for line in wrap("Undone, newest first:", columns)), ""]
+        then = "Undone, newest first:" if explanation.undo[0].number else "Then taken back, in this order:"
+        lines += [*([""] * bool(steps)), *(paint.bold(line) for line in wrap(then, columns)), ""]
         for undo in explanation.undo:
             number = f"{undo.number:3}" if undo.number else "  -"
-            lines.append(f"{paint.dim(number)}  {paint(visible(undo.name), 'bold')}")
-            lines += wrap(visible(undo.sentence), text, _margin(5, columns))
+            lines.append(f"{paint.dim(number)}  {paint(_plain(undo.name), 'bold')}")
+            lines += wrap(_plain(undo.sentence), text, _margin(5, columns))
             lines += _calls(undo.calls, _margin(7, columns), columns, paint)
     every = [call for step in steps for call in step.calls] + [call for undo in explanation.undo for call in undo.calls]
     notes = list(explanation.notes)
@@ -54,6 +57,11 @@ def render(explanation: Explanation, columns: int, paint: Paint) -> str:
         notes.append(f"Left out above: {', '.join(hidden)}. --explain=json and --explain=html have every call.")
     lines += ["", *(paint.dim(line) for note in notes for line in wrap(note, text, "* ", "  "))]
     return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Text in which nothing acts. Ids are cut to their first 12 digits, as everywhere."""
+    return _ID.sub(r"\1…", visible(text))
 
 
 def _margin(wanted: int, columns: int) -> str:
@@ -85,7 +93,7 @@ def _two_columns(steps: tuple[ExplainedStep, ...], columns: int, paint: Paint) -
 
 def _step(step: ExplainedStep, shift: str, margin: str, columns: int, paint: Paint, *, side: bool) -> list[str]:
     colour = _COLOURS[step.side]
-    name = paint(visible(step.name), "bold", colour)
+    name = paint(_plain(step.name), "bold", colour)
     head = f"{shift if columns >= 40 else ''}{paint.dim(f'{step.number:3}')}  {name}"
     lines = [head]
     if side and _fits(head, step.side, columns):
@@ -98,7 +106,7 @@ def _step(step: ExplainedStep, shift: str, margin: str, columns: int, paint: Pai
             lines = [f"{head}  {paint.magenta(said)}"]
         else:
             lines += [paint.magenta(line) for line in wrap(said, columns, margin)]
-    lines += wrap(visible(step.sentence), min(columns, READABLE), margin)
+    lines += wrap(_plain(step.sentence), min(columns, READABLE), margin)
     return lines + _calls(step.calls, margin + "  " * (columns >= 60), columns, paint)
 
 
@@ -111,7 +119,7 @@ def _calls(calls: tuple[ShownCall, ...], margin: str, columns: int, paint: Paint
     for line in explain_calls.lines(calls):
         indent = margin + " " * (len(line) - len(line.lstrip()))
         hang = indent + ("    " if columns >= 60 else "  ")
-        call, equals, result = visible(line.lstrip()).partition(") = ")
+        call, equals, result = _plain(line.lstrip()).partition(") = ")
         glue = "\0" if columns >= 60 else " "  # not to be broken here
         said = call + (equals + result).replace(" ", glue)
         lines += [paint.dim(part.replace("\0", " ")) for part in wrap(said, columns, indent, hang)]

@@ -24,7 +24,7 @@ FLAGS: Table = (
 )
 # Of exec and start; run has --explain with more in it (runflags.py).
 WATCHED: Table = (
-    ("explain", "", "optional", "live", "Print each step as it happens, with its time (live)"),
+    ("explain", "", "optional", "text", "Show steps and run none (text, json, markdown, html); live: run them"),
     ("step", "", "bool", False, "Stop before each step: look at the world outside and inside, go on, skip, abort"),
     ("break-at", "", "list", None, "Stop before this step (name or number)"),
 )

@@ -112,6 +112,11 @@ def create(app: App, given: Given) -> int:
     """`create`: prints the id of a container that is made and not started."""
     spec = specification(given)
     _streams(given)
+    if given["explain"]:
+        from .explain import show, wanted
+
+        if form := wanted(given):
+            return show(form, lambda: app.engine.explain_create(spec))
     _check_cidfile(given["cidfile"])
     _check_pull(given)
     check_root("cannot create containers")
@@ -261,7 +266,7 @@ CREATE = Command(
     "create",
     "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     "Create a new container without starting it, and print its id. The flags are those of run.",
-    runflags.CONTAINER,
+    (runflags.EXPLAIN, *runflags.CONTAINER),
     create,
     least=1,
     interspersed=False,

@@ -16,6 +16,8 @@ DETACH: Table = (
     ("break-at", "", "list", None, "Stop before this step (name or number)"),
 )
 
+EXPLAIN = ("explain", "", "optional", "text", "Show what it would do (text, json, markdown, html), and do nothing")
+
 CONTAINER: Table = (
     ("name", "", "string", "", "Name of the container"),
     ("rm", "", "bool", False, "Remove the container and its anonymous volumes when it exits"),

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 def start(app: App, given: Given) -> int:
     """`start`: prints what was started; with -a or -i the container's exit code."""
+    if given["explain"] not in ("", "live"):
+        from .explain import show_each, wanted
+
+        if form := wanted(given, root="cannot look at containers"):
+            from ..plan.explanation import explain
+
+            return show_each(form, given.args, lambda ref: explain(app.engine.explain_start(ref), "start"))
     watch = None
     if given["step"] or given["break-at"] or given["explain"]:
         from .watching import watch_of

@@ -34,8 +34,7 @@ _OPENS = {  # system calls that give an open file, and what it is called while n
 }  # fmt: skip
 _CHAR_DEVICES = {"/dev/null": os.makedev(1, 3), "/dev/pts/ptmx": os.makedev(5, 2)}
 _PURE = frozenset(
-    "fsencode fsdecode fspath strerror makedev major minor uname cpu_count sysconf waitstatus_to_exitcode stat_result "
-    "urandom".split()
+    "fsencode fsdecode fspath strerror makedev major minor uname cpu_count sysconf waitstatus_to_exitcode".split()
 )
 
 
@@ -61,6 +60,7 @@ class Machine:
         self.fresh = False  # whether the root file system is a new one, with nothing in its /dev
         self.tables = False  # whether nftables has our table
         self.myself = self.names.new("self")
+        self.contents: dict[str, bytes] = {"/proc/sys/net/ipv4/ip_forward": b"0\n"}  # of files that are read
         self.error = 0
         self.left = False
 
@@ -101,7 +101,7 @@ class Machine:
         return {
             "os": Os(self),
             "fcntl": Stand(fcntl, flock=self._flock, fcntl=self._fcntl, ioctl=self._ioctl),
-            "select": Stand(select, poll=_Poll),
+            "select": Stand(select, poll=lambda: _Poll(self)),
             "time": Stand(time, sleep=lambda seconds: self.note("clock_nanosleep", Word(f"{seconds} s"))),
             "ctypes": Stand(ctypes, PyDLL=lambda *_, **__: _Libc(self), CDLL=_Ignored(), pythonapi=_Ignored(),
                             get_errno=lambda: self.error),
@@ -195,9 +195,16 @@ class _Ignored:
 
 
 class _Poll:
-    def register(self, *_: object) -> None: ...
+    """Nothing has happened, and nothing is waited for."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine, self.fds = machine, [0]
+
+    def register(self, fd: int, events: int = 0) -> None:
+        self.fds = [fd]
 
     def poll(self, *_: object) -> list[tuple[int, int]]:
+        self.machine.note("poll", self.fds, 1, Word("timeout"))
         return []
 
 
@@ -303,6 +310,16 @@ class Os:
         self.machine.left = True  # what unwinds from here on happens in nobody's process
         raise Left
 
+    def pidfd_open(self, pid: int, flags: int = 0) -> int:
+        return self.machine.opened("pidfd_open", pid, flags, label="pidfd")
+
+    def fsync(self, fd: int) -> None:
+        self.machine.note("fsync", fd)
+
+    def urandom(self, size: int) -> bytes:
+        self.machine.note("getrandom", Word("..."), size, 0)
+        return bytes(size)
+
     def memfd_create(self, name: str, flags: int) -> int:
         return self.machine.opened("memfd_create", name, flags, label="memfd")
 
@@ -357,7 +374,7 @@ class Os:
             return f"root:x:0:0:root:/root:/bin/sh\n{machine.user}:x:1000:1000::/home/{machine.user}:/bin/sh\n".encode()
         if path.endswith("/etc/group"):
             return "".join(f"{name}:x:{1000 + at}:\n" for at, name in enumerate(machine.groups)).encode()
-        return {"/proc/sys/net/ipv4/ip_forward": b"0\n"}.get(path, b"")
+        return machine.contents.get(path, b"")
 
     def write(self, fd: int, data: bytes) -> int:
         shown = bytes(data)

@@ -28,6 +28,9 @@ class Known(int):
     label = ""
     path = ""
 
+    def __format__(self, how: str) -> str:
+        return f"${self.label}"  # in a path that is made of it
+
 
 class Word(str):
     """Text that is notation already: shown without quotes."""
@@ -101,7 +104,7 @@ def value(arg: Any, names: Names) -> str:
     return names.shown(arg)
 
 
-def quoted(text: str | bytes, most: int = 400) -> str:
+def quoted(text: str | bytes, most: int = 240) -> str:
     """Text in double quotes with C's escapes; what is longer is cut, as strace does it."""
     data = os.fsencode(text) if isinstance(text, str) else text.rstrip(b"\0")
     shown = ""

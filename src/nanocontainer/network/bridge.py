@@ -134,6 +134,8 @@ class EnsureBridge(Step):
         return f"nft delete table inet {self.table}\nip link delete {self.interface}"
 
     def undo(self, world: World) -> None:
+        """If no address of the network is in use any more, one process waits a while, looks again, and then removes
+        the bridge and its rules."""
         kernel = world.kernel
         try:
             lock = FileLock(self.lock).__enter__()
@@ -225,6 +227,7 @@ class HoldAddress(Step):
         return f"# No lease is needed for {self.address}: the bridge is this script's alone."
 
     def undo(self, world: World) -> None:
+        """The claim on the address is given back."""
         release(self.path, self.id)
 
 

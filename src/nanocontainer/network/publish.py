@@ -72,6 +72,7 @@ class ReservePort(Step):
         )
 
     def undo(self, world: World) -> None:
+        """The claim on the port is given back; the socket went with the keeper."""
         release(self.path, self.id)
 
 
@@ -116,7 +117,7 @@ class PublishPorts(Step):
         return "\n".join(f"nft '{rules.withdraw(self.table, port).rstrip()}'" for port in self.ports)
 
     def undo(self, world: World) -> None:
-        """Only ports that are still claimed by us: the others were undone before, and may be somebody else's by now."""
+        """The ports go from the map; only those still claimed by us, as others may have them by now."""
         directory = ports_directory(Paths(self.state))
         ours = [
             port

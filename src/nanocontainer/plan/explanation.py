@@ -8,7 +8,8 @@ a matter of the faces (cmd/explain_*.py); this is its data, and `as_dict` of it 
     steps     in the order in which they happen             undo      what is taken back, in that order
 
     step      number, name (the class), side ("host" or "inside"), residue ("init": the kernel takes it back when the
-              container's first process dies; "kernel", "disk": it outlives that and is undone), sentence, manual (pages
+              container's first process dies; "kernel", "disk": it outlives that and is undone; "": an act of a
+              verb that is no plan), sentence, manual (pages
               that the sentence and the calls belong to), calls, reads and writes (slots), sync ("" or who waits:
               "inside waits for host")
     call      name, args (in notation, kernel/notation.py), result ("" or a name or an error), manual
@@ -24,7 +25,7 @@ from .rehearsal import Rehearsal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ..kernel.notation import Call
     from .plan import Plan
@@ -127,11 +128,22 @@ def explain(plan: Plan, command: str = "run", about: str = "") -> Explanation:
             )
         )
     undone = tuple(
-        ExplainedUndo(number, type(step).__name__, undo_sentence(step), _shown(stage, stage.undo(step)))
+        undo_of(stage, number, step)
         for number, step in reversed(tuple(enumerate(plan, 1)))
         if step.residue != "init"
     )
     return Explanation(command, about or _about(plan), tuple(steps), undone, plan.given, NOTES)
+
+
+def undo_of(stage: Rehearsal, number: int, step: Step) -> ExplainedUndo:
+    """The undo of one step."""
+    return ExplainedUndo(number, type(step).__name__, undo_sentence(step), _shown(stage, stage.undo(step)))
+
+
+def act(stage: Rehearsal, name: str, sentence: str, do: Callable[[], object]) -> ExplainedStep:
+    """Something that is done and is no step of a plan. do: calls copies of the code that does it."""
+    calls = _shown(stage, stage.act(do))
+    return ExplainedStep(0, name, "host", "", sentence, _manual(sentence, calls), calls, (), ())
 
 
 def undo_sentence(step: Step) -> str:

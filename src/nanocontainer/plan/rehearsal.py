@@ -23,6 +23,7 @@ from ..record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
     from typing import Any
 
@@ -62,19 +63,40 @@ class Rehearsal:
         if type(step).__name__ == "EnsureBridge":  # believed to be the first on its network
             self.machine.absent.add(vars(step)["interface"])
         before = set(self.world.slots)
-        calls = self._calls(self._twin(step).do)
+        calls = self._calls(lambda: self.twin(step).do(self.world))
         self._name_slots(self.world.slots.keys() - before)
         return calls
 
     def undo(self, step: Step) -> list[Call]:
         """The calls of a step's undo."""
         self.machine.child = True  # what is left to a child is shown as well
-        return self._calls(self._twin(step).undo)
+        return self._calls(lambda: self.twin(step).undo(self.world))
 
-    def _calls(self, act: Any) -> list[Call]:
+    def act(self, do: Callable[[], object]) -> list[Call]:
+        """The calls of something else that copies do."""
+        self.machine.child = False
+        return self._calls(do)
+
+    @property
+    def kernel(self) -> Any:
+        return self.world.kernel
+
+    def store(self, life: Any) -> Any:
+        """The copy of a ContainerStore."""
+        return self.copy_of("container.store").ContainerStore(self.twin(life.paths))
+
+    def stand_in(self, module: str) -> Any:
+        """What stands for a module of Python's."""
+        return self._stands[module]
+
+    def copy_of(self, name: str) -> Any:
+        """The copy of a module, by its name within the package."""
+        return self.copy(f"{_PACKAGE}.{name}")
+
+    def _calls(self, act: Callable[[], object]) -> list[Call]:
         self.machine.calls, self.machine.left = [], False
         try:
-            act(self.world)
+            act()
         except Left:
             pass
         except Exception as error:
@@ -96,16 +118,16 @@ class Rehearsal:
                     character if character.isalnum() else "_" for character in slot.partition(":")[0].split()[0]
                 )
 
-    def _twin(self, value: Any) -> Any:
+    def twin(self, value: Any) -> Any:
         """The same value, of the copies' classes."""
         if isinstance(value, Record):
             kind = type(value)
             if kind.__module__.partition(".")[0] != _PACKAGE:
                 return value
             twin = getattr(self.copy(kind.__module__), kind.__qualname__)
-            return twin(**{name: self._twin(field) for name, field in vars(value).items()})
+            return twin(**{name: self.twin(field) for name, field in vars(value).items()})
         if isinstance(value, tuple):
-            return tuple(self._twin(one) for one in value)
+            return tuple(self.twin(one) for one in value)
         return value
 
     # --- copies of modules

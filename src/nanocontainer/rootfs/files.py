@@ -36,6 +36,7 @@ class WriteFile(Step):
         return f"rm -f {path_word(self.path)}"
 
     def undo(self, world: World) -> None:
+        """The file is deleted."""
         try:
             world.kernel.unlink(self.path)
         except FileNotFoundError:

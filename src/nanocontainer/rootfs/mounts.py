@@ -408,6 +408,7 @@ class FillVolume(Step):
         )
 
     def undo(self, world: World) -> None:
+        """A copy that was not finished is deleted; a whole one stays, since the volume is not the container's."""
         from .filling import clear
 
         clear(world.kernel, self.volume)

@@ -92,6 +92,7 @@ class MakeCgroup(Step):
         return f"remove_cgroup {path_word(self.path)}"
 
     def undo(self, world: World) -> None:
+        """Whatever still runs in it is killed, then the cgroup is removed, and the one above when it was the last."""
         kill_all(world.kernel, self.path)
         remove(world.kernel, self.path)
         remove_parent(world.kernel, self.path)

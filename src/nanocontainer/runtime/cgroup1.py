@@ -62,6 +62,7 @@ class MakeCgroup1(Step):
         return f"remove_cgroup {path_word(self.path)}"
 
     def undo(self, world: World) -> None:
+        """The cgroup is removed, empty by now, and the one above when it was the last."""
         remove(world.kernel, self.path)
         remove_parent(world.kernel, self.path)
 
