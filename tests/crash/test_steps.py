@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from . import tally
 from .bench import cases_of
 from .crew import Crew
 from .shapes import REGISTRY
+
+# In virtual machines, which are slow, only some kinds of steps: their names
+ONLY = os.environ.get("NANOCONTAINER_CRASH_STEPS", "").split()
 
 
 def test_a_leak_is_seen(crew: Crew) -> None:
@@ -27,6 +32,6 @@ def test_killed_at_every_step(crew: Crew, shape: str) -> None:
     (plan,) = crew.run("plan", [{"shape": shape}])
     names = [name for name, _ in plan]
     assert {"Clone", "Exec"} <= set(names)
-    cases = cases_of(shape, plan)
+    cases = [case for case in cases_of(shape, plan) if not ONLY or names[int(str(case["index"]))] in ONLY]
     results = crew.run("kill_at_step", cases)
     tally.judge([{**case, "step": names[int(str(case["index"]))]} for case in cases], results, shape)

@@ -17,14 +17,12 @@ from typing import Any
 
 import pytest
 
-from nanocontainer.container.spec import Limits
 from nanocontainer.kernel.calls import Kernel
 from nanocontainer.runtime.cgroup import counter, out_of_memory
 
 from . import census
 from .isolation import MS_BIND, mount, umount
 from .nano import Nano
-from .test_crash_points import SPECS, Bench, moments
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -316,18 +314,3 @@ def test_what_stats_will_read(clean: Nano, running: Callable[..., str]) -> None:
 
 def _device(number: int) -> str:
     return f"{os.major(number)}:{os.minor(number)} "
-
-
-CGROUP_STEPS = ("EnableControllers", "MakeCgroup", "SetLimit", "AllowDevices", "Clone")
-
-
-def test_a_start_that_is_killed_around_the_steps_of_its_cgroup(clean: Nano, tmp_path: Path) -> None:
-    """As in test_crash_points.py, where all moments have their turn."""
-    bench = Bench(clean, str(tmp_path))
-    spec = SPECS["none"].replace(limits=Limits(memory=64 << 20, pids=20))
-    chosen = [moment for moment in moments(spec, clean) if moment[3] in CGROUP_STEPS]
-    assert {name for *_, name in chosen} >= {"MakeCgroup", "SetLimit", "AllowDevices", "Clone"}
-    for who, when, at, name in chosen:
-        before = census.take()
-        bench.clear(bench.crash(spec, who, when, at))
-        assert census.settle(before) == [], (who, when, at, name)

@@ -1,4 +1,4 @@
-"""Tests of tests/root on hosts that have pure cgroup2: Debian's kernel, and a newer one of Alpine.
+"""Tests of tests/root and tests/crash on hosts that have pure cgroup2: Debian's kernel, and a newer one of Alpine.
 
 What is run is what meets cgroups: limits, the freezer, killing, running out of memory, devices, counters, and starts
 and keepers that are killed. Both guests run at the same time. What cannot be had (qemu, a kernel's package) is a skip
@@ -24,7 +24,7 @@ from .conftest import results
 PROJECT = Path(__file__).parents[2]
 # An emulated machine takes some two seconds for each: what has nothing to do with cgroups is left to the host.
 TESTS = os.environ.get("NANOCONTAINER_VM_TESTS") or " ".join(
-    f"tests/root/{name}"
+    f"tests/{name if '/' in name else f'root/{name}'}"
     for name in (
         "test_cgroup2.py",
         "test_bpf_devices.py",
@@ -38,8 +38,8 @@ TESTS = os.environ.get("NANOCONTAINER_VM_TESTS") or " ".join(
         "test_exec.py::test_a_command_ends_with_its_container",
         "test_isolation.py::test_devices_that_were_not_given_cannot_be_used",
         "test_isolation.py::test_everything_is_in_its_cgroup_and_goes_with_it",
-        "test_crash_points.py::test_the_next_ps_is_the_sweep",
-        "test_crash_points.py::test_an_undo_that_is_killed_is_done_again",
+        "crash/test_steps.py::test_killed_at_every_step[limits]",
+        "crash/test_steps.py::test_killed_at_every_step[exec]",
     )
 )
 SECONDS = 900
