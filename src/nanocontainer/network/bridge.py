@@ -115,12 +115,17 @@ class EnsureBridge(Step):
             f"{self.table}: NAT, published ports, a guard (nft(8))."
         )
 
-    def shell(self) -> str:
+    def asked(self) -> str:
         name = self.interface
         return (
             f'if [ -e /sys/class/net/{name} ] || [ -n "$(ip -4 route show root {self.subnet})" ]; then\n'
             f'    die "bridge {name} or subnet {self.subnet} is in use on this host"\n'
-            f"fi\n"
+            "fi"
+        )
+
+    def shell(self) -> str:
+        name = self.interface
+        return (
             f"ip link add {name} address {self.mac} mtu {self.mtu} type bridge\n"
             f"ip address add {self.gateway}/{self.prefix} dev {name}\n"
             f"nft -f - <<'END'\n{self.script}END\n"

@@ -64,12 +64,8 @@ class ReservePort(Step):
         return f"Bind a socket to {where} and do not listen (bind(2)): the port is ours as long as the keeper lives."
 
     def shell(self) -> str:
-        kind = {"tcp": "t", "udp": "u", "sctp": "S"}[self.protocol]
-        return (
-            f"if ss -Hln{kind} 'sport = :{self.port}' | grep -q .; then\n"
-            f'    die "port {self.port}/{self.protocol} is in use on this host"\n'
-            f"fi"
-        )
+        said = f"{self.protocol} {self.address or '0.0.0.0'} {self.port}"
+        return f'port_is_free {said} || die "port {self.port}/{self.protocol} is in use on this host"'
 
     def undo(self, world: World) -> None:
         """The claim on the port is given back; the socket went with the keeper."""

@@ -98,6 +98,7 @@ class _Parts:
         for number, step in self.kinds(*parts):
             lines = [_sentence(number, step)]
             if parts[0] in ("host", "inside", "pivot"):
+                lines += self.lines(step.asked())
                 lines += [f"undo {quote(line)}" for line in self.lines(step.undone())]
                 lines += self.lines(step.shell())
             found.append("\n".join(lines))

@@ -215,8 +215,23 @@ group() {
 }
 """
 
+_PORT_IS_FREE = """\
+# port_is_free PROTOCOL ADDRESS PORT: also of sockets that do not listen, as the engine's are; only perl sees those
+port_is_free() {
+    if ! command -v perl >/dev/null; then
+        [ -z "$(ss --no-header --listening --numeric "--$1" "sport = :$3")" ]
+        return
+    fi
+    perl -MSocket -e '
+        my %kind = (tcp => [SOCK_STREAM, 0], udp => [SOCK_DGRAM, 0], sctp => [SOCK_STREAM, 132]);
+        my ($protocol, $address, $port) = @ARGV;
+        socket(my $socket, PF_INET, $kind{$protocol}[0], $kind{$protocol}[1]) or die "$protocol: $!\\n";
+        exit !bind($socket, pack_sockaddr_in($port, inet_aton($address)));' "$@"
+}
+"""
+
 # In an order in which each uses only those before it.
-HOST_FUNCTIONS = {"remove_cgroup": _REMOVE_CGROUP}
+HOST_FUNCTIONS = {"remove_cgroup": _REMOVE_CGROUP, "port_is_free": _PORT_IS_FREE}
 INSIDE_FUNCTIONS = {
     "place": _PLACE, "directory": _DIRECTORY, "like": _LIKE, "remount": _REMOUNT, "node": _NODE, "group": _GROUP,
     "look_up_user": _LOOK_UP_USER, "call": _CALL_INSIDE,
@@ -237,7 +252,8 @@ BIRTH = """\
 undo 'echo 1 >"$cgroup/cgroup.kill"; wait'
 (
     echo 0 >"$cgroup/cgroup.procs" # this subshell, and so all that comes of it
-    exec {chain}
+    exec setpriv --pdeathsig=KILL \
+    {chain}
 ) <&3 3<&- &
 born=$!
 exec 3<&-"""
@@ -257,7 +273,7 @@ read -r go <&9"""
 WAIT_READY = """\
 # ---- on the host again: wait until the first process has nothing left to do but to become the command
 until [ -s "$dir/ready" ]; do
-    if grep -q '^State:.Z' "/proc/$born/status"; then # it has ended, and has said why
+    if ! grep -qs '^State:.[^ZX]' "/proc/$born/status"; then # it has ended, and has said why
         code=0
         wait "$born" || code=$?
         exit "$code"

@@ -73,6 +73,10 @@ class Step(Record):
         What a shell cannot do, or need not, is a comment that says so."""
         raise NotImplementedError
 
+    def asked(self) -> str:
+        """What the script makes sure of before it does anything of shell(), or notes how to take it back."""
+        return ""
+
     def undone(self) -> str:
         """What the script does at its end to take shell() back; empty where that goes by itself."""
         return ""

@@ -83,8 +83,9 @@ class Clone(Step):
 
     def shell(self) -> str:
         new = " ".join(f"--{_WORDS.get(name, name)}" for name in self.namespaces)
-        enter = 'nsenter --pid="/proc/$target/ns/pid" \\\n' if self.join_pid else ""
-        return f"{enter}unshare {new} --fork --kill-child"
+        enter = 'nsenter --pid="/proc/$target/ns/pid"\n' if self.join_pid else ""
+        # unshare's own --fork forgets, before util-linux 2.40, that a child was killed by SIGKILL.
+        return f"""{enter}unshare {new}\nsh -c 'exec 3<&0; "$@" <&3 3<&- & wait "$!"' sh"""
 
 
 class OpenProcess(Step):
