@@ -92,6 +92,10 @@ class NanoContainer(Peer):
     def rm(self, name: str) -> Argv:
         return [self.command, "rm", name]
 
+    def steps(self, network: str, runs: int) -> str:
+        """Where the time of a start goes, step by step: the command's own `trace`."""
+        return self.must([self.command, "trace", "-n", str(runs), "--network", network, "tiny", "true"])
+
     def tear_down(self) -> None:
         if ids := self.must([self.command, "ps", "-aq"]).split():
             self.must([self.command, "rm", "-f", *ids])
