@@ -715,7 +715,7 @@ class Engine:
         of the user's is lost: volumes, writable layers and images are only named. Needs no root for the first part."""
         from .container.diagnosis import diagnose
         from .container.offers import examine
-        from .kernel.probes import Host
+        from .kernel.host import Host
 
         life = Lifecycle(self.paths)  # not self.life: a state directory of another format is a finding, and no error
         return diagnose(life, examine(Host(self.paths.state)), repair=repair)

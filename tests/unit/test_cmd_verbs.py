@@ -29,7 +29,7 @@ from nanocontainer.errors import (
 )
 from nanocontainer.kernel.calls import Kernel
 from nanocontainer.kernel.facts import Facts
-from nanocontainer.kernel.probes import Host
+from nanocontainer.kernel.host import Host
 from nanocontainer.network.model import Network
 from nanocontainer.paths import Paths
 from nanocontainer.plan.plan import Plan
@@ -188,7 +188,7 @@ def test_features_of_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(Host, "in_child", lambda host, flags, ask: _raise(Unsupported("x", "it is not installed")))
     monkeypatch.setattr(Kernel, "fsopen", lambda kernel, kind: _raise(OSError(errno.ENODEV, "No such device")))
-    monkeypatch.setattr("nanocontainer.kernel.probes.probe", lambda: Facts(seccomp=False))
+    monkeypatch.setattr("nanocontainer.kernel.host.probe", lambda: Facts(seccomp=False))
     found = features.features("/")
     assert found["nftables"] == "no: it is not installed" and found["EROFS from a file"] == "no: No such device"
     assert found["overlayfs"] == "no: the kernel does not know it, nor can it load the module"

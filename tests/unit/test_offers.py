@@ -20,7 +20,7 @@ from nanocontainer.errors import Unsupported
 from nanocontainer.kernel import probes
 from nanocontainer.kernel.calls import Kernel
 from nanocontainer.kernel.facts import Facts
-from nanocontainer.kernel.probes import Host, Lack
+from nanocontainer.kernel.host import Host, Lack
 
 FIT = Facts(
     kernel=(6, 18), release="6.18.0", machine="x86_64", filesystems=("overlay",), cgroup2="/sys/fs/cgroup",

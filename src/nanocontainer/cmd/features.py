@@ -6,7 +6,7 @@ Each question is answered "yes", or "no" with what is missing; some can only be 
 from __future__ import annotations
 
 from ..container.offers import QUESTIONS
-from ..kernel.probes import Host
+from ..kernel.host import Host
 
 _SHOWN = {
     "overlayfs": "overlayfs",

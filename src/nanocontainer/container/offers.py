@@ -12,7 +12,7 @@ import sys
 from ..errors import NanoError
 from ..image.library import borrow
 from ..kernel import probes
-from ..kernel.probes import Host, Lack
+from ..kernel.host import Host, Lack
 from ..record import Record
 
 TYPE_CHECKING = False
