@@ -89,12 +89,31 @@ def test_has_a_docstring_of_its_own(kind: type[Step]) -> None:
     assert kind.__doc__.strip().split("\n")[0].endswith((".", "?", ":")) or "\n" in kind.__doc__
 
 
+# The pages that sentences may name: each exists (man-pages 6, iproute2, nftables, procps)
+PAGES = frozenset(
+    """bind(2) bpf(2) capset(2) chroot(2) clone3(2) close_range(2) dup2(2) execve(2) execveat(2) fchdir(2) fchown(2)
+    fork(2) fsconfig(2) fsmount(2) fsopen(2) fstat(2) ioctl_tty(2) keyctl(2) memfd_create(2) mkdir(2) mknod(2) mount(2)
+    mount_setattr(2) move_mount(2) open(2) open_tree(2) openat2(2) pidfd_open(2) pivot_root(2) prctl(2) readlink(2)
+    rename(2) seccomp(2) sethostname(2) setgroups(2) setns(2) setresuid(2) setrlimit(2) setsid(2) symlink(2) umount2(2)
+    unshare(2) write(2) PR_SET_DUMPABLE(2const) PR_SET_NO_NEW_PRIVS(2const) PR_SET_PDEATHSIG(2const)
+    console(4) null(4) pts(4) veth(4) group(5) passwd(5) proc(5) proc_pid_fd(5) proc_pid_oom_score_adj(5)
+    proc_pid_root(5) proc_sys(5) sysfs(5) tmpfs(5) capabilities(7) cgroup_namespaces(7) cgroups(7) credentials(7) ip(7)
+    ipc_namespaces(7) keyrings(7) mount_namespaces(7) mq_overview(7) namespaces(7) netdevice(7) network_namespaces(7)
+    pid_namespaces(7) pipe(7) pty(7) rtnetlink(7) shm_overview(7) uts_namespaces(7) nft(8) sysctl(8)""".split()
+)
+
+
 @everyone()
-def test_explains_itself_and_names_a_manual_page(kind: type[Step]) -> None:
+def test_explains_itself_in_a_sentence_and_names_manual_pages(kind: type[Step]) -> None:
+    """One sentence for a learner: what is done, and why or what for; then the pages to read on."""
     said = example(kind).explain()
-    assert said.endswith("."), said
+    assert said[0].isupper() and said.endswith("."), said
     assert "  " not in said
-    assert re.search(r"\w\((\d)(const)?\)|https?://|kernel\.org|RFC", said), f"no manual page in: {said}"
+    assert not re.search(r"[.!?] [A-Z]", said), f"more than one sentence: {said}"
+    named = re.findall(r"[\w.+-]+\(\d(?:const)?\)", said)
+    assert named, f"no manual page in: {said}"
+    assert set(named) <= PAGES, f"no such page: {set(named) - PAGES}"
+    assert len(said.split()) >= 8, f"it says nothing of why: {said}"
 
 
 @everyone()

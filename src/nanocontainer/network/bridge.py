@@ -109,10 +109,10 @@ class EnsureBridge(Step):
 
     def explain(self) -> str:
         return (
-            f"Unless it is there: make bridge {self.interface} with address {self.gateway}/{self.prefix} "
-            f"(rtnetlink(7)), turn on net.ipv4.ip_forward (it stays on: others may rely on it by now) and "
-            f"route_localnet on the bridge, and no router may announce itself there (accept_ra); load table inet "
-            f"{self.table}: NAT, published ports, a guard (nft(8))."
+            f"Unless it is there, make the bridge {self.interface}, a switch in the kernel with the address "
+            f"{self.gateway}/{self.prefix}, and the rules that let its containers out and nobody in (NAT, published "
+            f"ports, a guard); net.ipv4.ip_forward, which is turned on for that, stays on, as others may rely on it by "
+            "then (rtnetlink(7), nft(8))."
         )
 
     def asked(self) -> str:
@@ -226,7 +226,10 @@ class HoldAddress(Step):
             raise Conflict(f"the lease of address {self.address} is lost", why, "start the container again")
 
     def explain(self) -> str:
-        return f"Address {self.address} is ours: the symlink {self.path} points at this container's id (symlink(2))."
+        return (
+            f"Make sure that the address {self.address} is still this container's: a symlink named after it "
+            "points at the container's id, and there can be only one of that name (symlink(2), readlink(2))."
+        )
 
     def shell(self) -> str:
         return f"# No lease is needed for {self.address}: the bridge is this script's alone."
@@ -269,10 +272,10 @@ class ConnectVeth(Step):
                 host.set_port(port, hairpin=True)
 
     def explain(self) -> str:
+        back = ", from where it gets back what it sends to a port that it has published itself" * self.hairpin
         return (
-            f"Make a veth pair (veth(4)) from inside the namespace: {self.name} there, {self.link} on the host as a "
-            f"port of {self.bridge}. Both ends vanish with the namespace."
-            + (" What the container sends to a port it has published may come back to it (hairpin)." * self.hairpin)
+            f"Lay a cable, a pair of interfaces: {self.name} inside the namespace and {self.link} on the host, plugged "
+            f"into {self.bridge}{back}; both ends vanish with the namespace (veth(4), rtnetlink(7))."
         )
 
     def shell(self) -> str:
@@ -304,7 +307,10 @@ class AddAddress(Step):
             links.add_address(self.name, self.address, self.prefix)
 
     def explain(self) -> str:
-        return f"Give {self.name} the address {self.address}/{self.prefix} (rtnetlink(7), RTM_NEWADDR)."
+        return (
+            f"Give {self.name} the address {self.address}/{self.prefix}, by which the container is reached "
+            "(rtnetlink(7))."
+        )
 
     def shell(self) -> str:
         return f'nsenter --net="$netns" ip address add {self.address}/{self.prefix} broadcast + dev {self.name}'
@@ -326,7 +332,8 @@ class AddDefaultRoute(Step):
 
     def explain(self) -> str:
         return (
-            f"Route everything else to the gateway {self.gateway}, the bridge's address (rtnetlink(7), RTM_NEWROUTE)."
+            f"Send everything that is not for a neighbour to the gateway {self.gateway}, the bridge's own "
+            "address, which is the way out (rtnetlink(7))."
         )
 
     def shell(self) -> str:

@@ -44,8 +44,8 @@ class MakeNetworkNamespace(Step):
 
     def explain(self) -> str:
         return (
-            "Make a network namespace with unshare(2) CLONE_NEWNET, keep it by an open file, go back with setns(2): "
-            "an own world of interfaces, routes and ports (network_namespaces(7))."
+            "Make a network namespace and keep it by an open file: a world of its own of interfaces, addresses, "
+            "routes and ports, which vanishes with its last user (unshare(2), network_namespaces(7))."
         )
 
     def shell(self) -> str:
@@ -69,7 +69,10 @@ class OpenNetworkNamespace(Step):
         world["netns"] = world.kernel.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY)
 
     def explain(self) -> str:
-        return f"Open the network namespace of process {self.pid}, to share it (namespaces(7))."
+        return (
+            f"Open the network namespace of process {self.pid}, to share its interfaces, addresses and ports "
+            "(namespaces(7), setns(2))."
+        )
 
     def shell(self) -> str:
         return f'netns=/proc/{self.pid}/ns/net\n[ -e "$netns" ] || die "the container to join has ended: no $netns"'
@@ -88,7 +91,10 @@ class RaiseLoopback(Step):
             links.set_link(LOOPBACK, up=True)
 
     def explain(self) -> str:
-        return "Set lo up inside, by a netlink socket opened in the namespace (rtnetlink(7)): it is born down."
+        return (
+            "Set the loopback interface up, which is born down, so that 127.0.0.1 works inside (rtnetlink(7), "
+            "netdevice(7))."
+        )
 
     def shell(self) -> str:
         return 'nsenter --net="$netns" ip link set lo up'
@@ -107,7 +113,10 @@ class EnterNetworkNamespace(Step):
         world.kernel.setns(world["netns"], abi.CLONE_NEWNET)
 
     def explain(self) -> str:
-        return "Join the prepared network namespace with setns(2); before /sys is mounted, which shows its interfaces."
+        return (
+            "Move into the prepared network namespace, before /sys is mounted, because /sys shows the interfaces "
+            "of whoever mounts it (setns(2), network_namespaces(7))."
+        )
 
     def shell(self) -> str:
         return 'nsenter --net="$netns"'

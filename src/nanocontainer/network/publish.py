@@ -61,7 +61,10 @@ class ReservePort(Step):
 
     def explain(self) -> str:
         where = f"{self.address or '0.0.0.0'}:{self.port}/{self.protocol}"
-        return f"Bind a socket to {where} and do not listen (bind(2)): the port is ours as long as the keeper lives."
+        return (
+            f"Bind a socket to {where} and never listen: no other program can take the port as long as the keeper "
+            "lives, and nobody can connect to the socket itself (bind(2), ip(7))."
+        )
 
     def shell(self) -> str:
         said = f"{self.protocol} {self.address or '0.0.0.0'} {self.port}"
@@ -104,7 +107,10 @@ class PublishPorts(Step):
             f"{port.host_ip or '*'}:{port.host_port} → {self.ip}:{port.container_port}/{port.protocol}"
             for port in self.ports
         ]
-        return f"Add {', '.join(shown)} to table inet {self.table}: destination NAT by a map (nft(8), dnat)."
+        return (
+            f"Publish {', '.join(shown)}, as entries of one map that all rules look into, so that no rule is added for "
+            "a container (nft(8))."
+        )
 
     def shell(self) -> str:
         return f"nft -f - <<'END'\n{rules.publish(self.table, self.ip, self.ports)}END"

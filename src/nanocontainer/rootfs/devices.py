@@ -43,7 +43,11 @@ class MountDev(MountNew):
     attributes: tuple[str, ...] = ("nosuid", "noexec")
 
     def explain(self) -> str:
-        return "Mount an empty /dev in memory (tmpfs(5)): none of the host's devices is in it."
+        return (
+            "Mount an empty file system in memory at /dev, so that none of the host's devices is there "
+            "(tmpfs(5), fsopen(2))."
+        )
+
 
 
 class MakeDevices(Step):
@@ -60,7 +64,10 @@ class MakeDevices(Step):
             world.kernel.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), world["dev"])
 
     def explain(self) -> str:
-        return f"Make the device nodes {', '.join(name for name, _, _ in self.nodes)} in /dev: mknod(2)."
+        return (
+            "Make the few devices that every program expects, and none that leads to the host's hardware: "
+            f"{', '.join(name for name, _, _ in self.nodes)} (mknod(2), null(4))."
+        )
 
     def shell(self) -> str:
         return "\n".join(f'mknod -m 666 "$dev/{name}" c {major} {minor}' for name, major, minor in self.nodes)
@@ -79,7 +86,10 @@ class LinkDevices(Step):
             world.kernel.symlink(target, name, world["dev"])
 
     def explain(self) -> str:
-        return f"Make the usual links in /dev: {', '.join(name for _, name in self.links)} (symlink(2))."
+        return (
+            f"Make the links that programs expect in /dev: {', '.join(name for _, name in self.links)} "
+            "(symlink(2), proc_pid_fd(5))."
+        )
 
     def shell(self) -> str:
         return "\n".join(f'ln -s {target} "$dev/{name}"' for target, name in self.links)
@@ -124,7 +134,10 @@ class AddDevice(Step):
             raise Conflict(f"cannot make device {self.target}", "something else is at its place in the container")
 
     def explain(self) -> str:
-        return f"Make the device node {self.target} ({self.major}:{self.minor}): mknod(2)."
+        return (
+            f"Make the device node {self.target} ({self.major}:{self.minor}), so that the container can open that "
+            "device of the host (mknod(2))."
+        )
 
     def shell(self) -> str:
         letter, mode = "b" if stat.S_ISBLK(self.mode) else "c", stat.S_IMODE(self.mode)
@@ -177,7 +190,10 @@ class MakeTerminals(Step):
         world["devpts"] = new_mount(world, "devpts", self.options, ("nosuid", "noexec"))
 
     def explain(self) -> str:
-        return "Make a new instance of devpts, the file system of terminals (pts(4)); it is not mounted anywhere yet."
+        return (
+            "Make a file system of terminals for this container alone, so that nobody inside can reach a "
+            "terminal of the host; it is not mounted anywhere yet (pts(4), fsmount(2))."
+        )
 
     def shell(self) -> str:
         options = ",".join(("nosuid", "noexec", *self.options))
@@ -198,7 +214,7 @@ class MountTerminals(Step):
         kernel.close(place)
 
     def explain(self) -> str:
-        return "Put the container's own terminals at /dev/pts: move_mount(2), pts(4)."
+        return "Put the container's own terminals at /dev/pts (move_mount(2), pts(4))."
 
     def shell(self) -> str:
         return 'mkdir "$dev/pts"\nmount --move "$dir/devpts" "$dev/pts"'
@@ -228,9 +244,9 @@ class OpenTerminal(Step):
 
     def explain(self) -> str:
         return (
-            "Open a pseudo-terminal in the container's devpts (pty(7)): the keeper reads and writes the master end; "
-            "the other end becomes the container's standard streams. TIOCGPTPEER opens it by fd, not by a name that "
-            "could lie."
+            "Open a pseudo-terminal among the container's own: the keeper reads and writes one end, and the "
+            "other, opened by the open file and not by a name that could lie, becomes the standard streams "
+            "(pty(7), ioctl_tty(2))."
         )
 
     def shell(self) -> str:
@@ -253,7 +269,10 @@ class MountConsole(Step):
         kernel.close(place)
 
     def explain(self) -> str:
-        return "Bind the terminal to /dev/console (console(4)): open_tree(2) by fd, move_mount(2)."
+        return (
+            "Show the container's terminal as /dev/console too, where programs look for the console (console(4), "
+            "open_tree(2))."
+        )
 
     def shell(self) -> str:
         return (

@@ -27,7 +27,10 @@ class WriteFile(Step):
         world.kernel.write_file(self.path, self.content.encode(), create=True)
 
     def explain(self) -> str:
-        return f"Write {self.path}: it is bound into the container's /etc in a moment (open(2), write(2))."
+        return (
+            f"Write {self.path}, which is bound into the container's /etc in a moment, and is not part of the "
+            "image (open(2), write(2))."
+        )
 
     def shell(self) -> str:
         return document(self.path, self.content)

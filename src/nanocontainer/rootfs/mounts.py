@@ -103,9 +103,10 @@ class MountProc(MountNew):
 
     def explain(self) -> str:
         return (
-            "Mount a new /proc: it shows the processes of this PID namespace and no others (proc(5), "
+            "Mount a new /proc, which shows the processes of this PID namespace and none of the host's (proc(5), "
             "pid_namespaces(7))."
         )
+
 
 
 class MountSys(MountNew):
@@ -141,8 +142,9 @@ class MountCgroup(MountNew):
         return ("sys",)
 
     def explain(self) -> str:
+        mode = "read-only" if "ro" in self.attributes else "writable (privileged)"
         return (
-            "Mount the cgroup file system read-only: programs find their own limits there (cgroups(7), "
+            f"Mount the cgroup file system, {mode}: programs find their own limits there (cgroups(7), "
             "cgroup_namespaces(7))."
         )
 
@@ -154,9 +156,10 @@ class MountTmpfs(MountNew):
 
     def explain(self) -> str:
         return (
-            f"Mount an empty file system in memory at {self.target} (tmpfs(5)); "
-            f"{', '.join(self.options) or 'no limits'}."
+            f"Mount an empty file system in memory at {self.target}, gone with the container "
+            f"({', '.join(self.options) or 'no limits'}) (tmpfs(5))."
         )
+
 
 
 class MountShm(MountTmpfs):
@@ -165,7 +168,11 @@ class MountShm(MountTmpfs):
     target: str = "/dev/shm"
 
     def explain(self) -> str:
-        return f"Mount /dev/shm for shared memory (shm_overview(7)): a tmpfs of its own, {', '.join(self.options)}."
+        return (
+            "Mount /dev/shm, where programs share memory, as a small file system of this container's own "
+            f"({', '.join(self.options)}) (shm_overview(7), tmpfs(5))."
+        )
+
 
 
 class MountMqueue(MountNew):
@@ -176,7 +183,11 @@ class MountMqueue(MountNew):
     attributes: tuple[str, ...] = ("nosuid", "nodev", "noexec")
 
     def explain(self) -> str:
-        return "Mount /dev/mqueue: the POSIX message queues of this IPC namespace (mq_overview(7), ipc_namespaces(7))."
+        return (
+            "Mount /dev/mqueue, which shows the POSIX message queues of this IPC namespace (mq_overview(7), "
+            "ipc_namespaces(7))."
+        )
+
 
 
 class MountBind(Step):
@@ -247,8 +258,8 @@ class MountBind(Step):
     def explain(self) -> str:
         mode = "read-only" if self.read_only else "writable"
         return (
-            f"Show {self._path} of the host at {self.target}, {mode}: open_tree(2) clones the mount, mount_setattr(2) "
-            "sets its flags and cuts it off from the host's mounts, move_mount(2) puts it in place."
+            f"Show {self._path} of the host at {self.target}, {mode}: the mount is copied, cut off from the host's, "
+            "and put at a place that was opened inside the root (open_tree(2), mount_setattr(2), move_mount(2))."
         )
 
     def shell(self) -> str:
@@ -316,8 +327,8 @@ class MaskPaths(Step):
     def explain(self) -> str:
         names = ", ".join(path.rstrip("/") for path in self.paths)
         return (
-            f"Hide what tells about, or changes, the host: {names} are covered by /dev/null or an empty directory "
-            "(mount(2))."
+            f"Hide what tells about the host, or changes it, under /dev/null or an empty directory: {names} "
+            "(open_tree(2), move_mount(2))."
         )
 
     def shell(self) -> str:
@@ -350,7 +361,10 @@ class ProtectPaths(Step):
 
     def explain(self) -> str:
         names = ", ".join(path.rstrip("/") for path in self.paths)
-        return f"Make {names} read-only: a bind mount on itself with MOUNT_ATTR_RDONLY (mount_setattr(2))."
+        return (
+            f"Make {names} read-only, because what is written there changes the host: each is mounted on itself "
+            "(mount_setattr(2), proc(5))."
+        )
 
     def shell(self) -> str:
         names = [_variable(name) for name in self.paths]

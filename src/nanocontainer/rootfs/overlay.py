@@ -69,9 +69,10 @@ class MountOverlay(Step):
 
     def explain(self) -> str:
         return (
-            f"Stack the image's {len(self.lower)} read-only layer(s) and this container's own directory into one tree "
-            "(overlayfs). fsopen(2), fsconfig(2) and fsmount(2) give it as an open file: the host's mount table never "
-            "sees it. What the container writes lands in `upper`; the image stays as it is."
+            f"Stack the image's {len(self.lower)} read-only layer{'s' * (len(self.lower) > 1)} and this container's "
+            "own directory into one tree: what "
+            "the container writes lands in `upper`, the image stays as it is, and the tree is an open file that "
+            "the host's mount table never sees (fsopen(2), fsmount(2))."
         )
 
     def shell(self) -> str:
@@ -89,8 +90,8 @@ class PrivatizeMounts(Step):
 
     def explain(self) -> str:
         return (
-            "Cut the copied mount table off from the host's: mount(2) with MS_REC|MS_PRIVATE. A new mount namespace "
-            "starts as a copy, and shared mounts would carry our mounts back to the host (mount_namespaces(7))."
+            "Cut this mount namespace off from the host's: it began as a copy, and shared mounts would carry "
+            "ours back to the host (mount(2), mount_namespaces(7))."
         )
 
     def shell(self) -> str:
@@ -114,8 +115,8 @@ class AttachRootfs(Step):
 
     def explain(self) -> str:
         return (
-            f"Put the root file system at {self.place}, in this mount namespace alone: move_mount(2). From now on the "
-            "container's files can be prepared through it."
+            f"Put the root file system at {self.place}, a place that only this mount namespace sees, so that the "
+            "container's files can be prepared there (move_mount(2), mount_namespaces(7))."
         )
 
     def shell(self) -> str:
@@ -132,7 +133,10 @@ class ProtectRootfs(Step):
         world.kernel.mount_setattr(world["rootfs"], "", abi.AT_EMPTY_PATH, set=abi.MOUNT_ATTR_RDONLY)
 
     def explain(self) -> str:
-        return "Make the root file system read-only: mount_setattr(2) with MOUNT_ATTR_RDONLY."
+        return (
+            "Make the root file system read-only: what must be written needs a volume or a tmpfs "
+            "(mount_setattr(2))."
+        )
 
     def shell(self) -> str:
         return 'mount -o remount,bind,ro "$rootfs"'
@@ -165,9 +169,9 @@ class PivotRoot(Step):
 
     def explain(self) -> str:
         return (
-            "Make the container's file system the root and take the host's away: pivot_root(2) puts the old root on "
-            "top of the new one, umount2(2) with MNT_DETACH drops it. Unlike after chroot(2) there is nothing to go "
-            "back to."
+            "Make the container's files the root and take the host's away: the old root ends up on top of the "
+            "new one and is dropped, and unlike after chroot(2) there is nothing left to go back to "
+            "(pivot_root(2), umount2(2))."
         )
 
     def shell(self) -> str:

@@ -39,10 +39,10 @@ class EnableControllers(Step):
         world.kernel.write_file(f"{self.root}/cgroup.subtree_control", enabling(self.controllers))
 
     def explain(self) -> str:
-        names = ", ".join(self.controllers)
         return (
-            f"Hand the controllers {names} down from the root of the tree: cgroup.subtree_control (cgroups(7)). "
-            "It stays so: others may rely on it by then."
+            f"Hand the controllers {', '.join(self.controllers)} down from the root of the tree, because a cgroup "
+            "can limit only what its parent hands out; it stays so, as others may rely on it by then "
+            "(cgroups(7))."
         )
 
     def shell(self) -> str:
@@ -78,7 +78,10 @@ class MakeCgroup(Step):
             kernel.write_file(f"{parent}/cgroup.subtree_control", enabling(self.controllers))
 
     def explain(self) -> str:
-        return f"Make the cgroup {self.path}: mkdir(2). All processes of the container will be in it (cgroups(7))."
+        return (
+            f"Make the cgroup {self.path} for all processes of the container, so that the kernel counts, limits "
+            "and kills them together (mkdir(2), cgroups(7))."
+        )
 
     def shell(self) -> str:
         parent = self.path.rpartition("/")[0]
@@ -116,8 +119,8 @@ class OpenCgroup(Step):
 
     def explain(self) -> str:
         return (
-            f"Open the container's cgroup {self.path}: the new process is born in it and shares its limits "
-            "(cgroups(7))."
+            f"Open the container's cgroup {self.path}: the new process is born in it, shares its limits, and dies "
+            "with the container (cgroups(7), clone3(2))."
         )
 
     def shell(self) -> str:
@@ -145,7 +148,10 @@ class SetLimit(Step):
             raise NanoError(f"cannot limit {self.says}", why, hint) from None
 
     def explain(self) -> str:
-        return f"Limit {self.says}: write {self.value!r} to {self.path} (cgroups(7))."
+        return (
+            f"Limit {self.says} for all processes of the container together: write {self.value!r} to {self.path} "
+            "(cgroups(7))."
+        )
 
     def shell(self) -> str:
         return f"echo {quote(self.value)} >{path_word(self.path)}"
@@ -170,8 +176,9 @@ class AllowDevices(Step):
 
     def explain(self) -> str:
         return (
-            f"Attach an eBPF program of {len(self.rules)} rules to the cgroup: it answers whether a device may be "
-            "opened or made (bpf(2), BPF_PROG_TYPE_CGROUP_DEVICE). It goes with the cgroup."
+            f"Attach a small eBPF program of {len(self.rules)} rules to the cgroup, which the kernel asks "
+            "whenever a device is opened or made: what no rule allows, such as the host's disks, not even root inside "
+            "can use (bpf(2), mknod(2))."
         )
 
     def shell(self) -> str:

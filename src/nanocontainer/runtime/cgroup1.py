@@ -48,7 +48,10 @@ class MakeCgroup1(Step):
             kernel.write_file(f"{path}/{name}", value.encode())
 
     def explain(self) -> str:
-        return f"Make the version 1 cgroup {self.path} for its controller's limits (cgroups(7))."
+        return (
+            f"Make the version 1 cgroup {self.path}, because on this host its controller is bound to version 1 "
+            "(mkdir(2), cgroups(7))."
+        )
 
     def shell(self) -> str:
         parent = self.path.rpartition("/")[0]
@@ -100,7 +103,10 @@ class JoinCgroup1(Step):
             world.kernel.write(world[f"procs:{path}"], b"0")  # 0: the process that writes
 
     def explain(self) -> str:
-        return f"Move into {', '.join(self.paths)} by writing 0, which is \"me\", to cgroup.procs (cgroups(7))."
+        return (
+            f"Move into {', '.join(self.paths)} by writing 0, which means \"me\", to cgroup.procs, before "
+            "anything else that could use memory or time (cgroups(7))."
+        )
 
     def shell(self) -> str:
         return "\n".join(f"echo 0 >{path_word(f'{name}/cgroup.procs')}" for name in self.paths)

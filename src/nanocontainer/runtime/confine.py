@@ -41,8 +41,8 @@ class CompileSeccomp(Step):
 
     def explain(self) -> str:
         return (
-            f"Get the {self.profile} seccomp profile as a classic BPF program for {self.machine}; it is compiled once "
-            "per set of capabilities and then read from a cache (seccomp(2))."
+            f"Get the {self.profile} list of allowed system calls as a program that the kernel runs on "
+            f"{self.machine}; it is compiled once and then read from a cache (seccomp(2))."
         )
 
     def shell(self) -> str:
@@ -64,8 +64,9 @@ class LoadSeccomp(Step):
 
     def explain(self) -> str:
         return (
-            "Load the filter with seccomp(2): calls such as mount, bpf, keyctl, kexec_load are refused from now on, "
-            "for this process and all its children, and it cannot be taken off."
+            "Let the kernel judge every system call by the filter from now on: calls such as mount, bpf and "
+            "kexec_load are refused, for this process and all its children, and nobody can take the filter off "
+            "(seccomp(2))."
         )
 
     def shell(self) -> str:
@@ -89,8 +90,11 @@ class BoundCapabilities(Step):
                 world.kernel.prctl(abi.PR_CAPBSET_DROP, number)
 
     def explain(self) -> str:
-        kept = ", ".join(names(self.keep)) or "none"
-        return f"Drop all capabilities from the bounding set but {kept}: prctl(2) PR_CAPBSET_DROP (capabilities(7))."
+        kept = ", ".join(name.removeprefix("CAP_") for name in names(self.keep)) or "none"
+        return (
+            "Of the pieces of root's power take all but these out of reach of everything in this container, for good: "
+            f"{kept} (prctl(2), capabilities(7))."
+        )
 
     def shell(self) -> str:
         kept = "".join(f",+{name.lower().removeprefix('cap_')}" for name in names(self.keep))
@@ -113,8 +117,8 @@ class SetCapabilities(Step):
 
     def explain(self) -> str:
         return (
-            f"Set the capabilities of this process to {len(names(self.keep))} for root and none for others: capset(2). "
-            "The inheritable set is empty (CVE-2022-24769)."
+            f"Keep {len(names(self.keep))} of root's capabilities if the user is root, and none otherwise; "
+            "nothing is inheritable, which was CVE-2022-24769 (capset(2), capabilities(7))."
         )
 
     def shell(self) -> str:
@@ -131,8 +135,8 @@ class NoNewPrivs(Step):
 
     def explain(self) -> str:
         return (
-            "Set no_new_privs with prctl(2): set-user-ID programs give no rights any more "
-            "(PR_SET_NO_NEW_PRIVS(2const))."
+            "Give up for good the right to gain rights: set-user-ID programs such as su no longer make anybody "
+            "root (prctl(2), PR_SET_NO_NEW_PRIVS(2const))."
         )
 
     def shell(self) -> str:

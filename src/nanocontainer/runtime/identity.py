@@ -41,9 +41,9 @@ class LookUpUser(Step):
         world["uid"], world["gid"], world["groups"], world["home"] = found
 
     def explain(self) -> str:
-        who = self.user or "root"
         return (
-            f"Find out who {who!r} is in the container's /etc/passwd and /etc/group: numbers, groups, home (passwd(5))."
+            f"Find out who {self.user or 'root'!r} is: user and group numbers and the home directory, from the "
+            "container's own /etc/passwd and /etc/group (passwd(5), group(5))."
         )
 
     def shell(self) -> str:
@@ -121,7 +121,7 @@ class SetLimits(Step):
 
     def explain(self) -> str:
         said = ", ".join(f"{name} {soft}:{hard}" for name, soft, hard in self.limits)
-        return f"Set the resource limits {said}: setrlimit(2)."
+        return f"Limit what each process may use: {said}, soft and hard (setrlimit(2))."
 
     def shell(self) -> str:
         said = (f"--{name}={_limit(soft)}:{_limit(hard)}" for name, soft, hard in self.limits)
@@ -149,8 +149,8 @@ class SetOomScore(Step):
 
     def explain(self) -> str:
         return (
-            f"Write {self.score} to /proc/self/oom_score_adj: how gladly the kernel kills it when memory runs out "
-            "(proc(5))."
+            f"Set how gladly the kernel kills this process when memory runs out, to {self.score} of -1000 to 1000 "
+            "(proc_pid_oom_score_adj(5))."
         )
 
     def shell(self) -> str:
@@ -174,8 +174,8 @@ class SetIds(Step):
 
     def explain(self) -> str:
         return (
-            "Become the user: setgroups(2), setresgid(2), setresuid(2), in this order; the other way round it would "
-            "lack the right."
+            "Become the user, groups first and the user last, because whoever is no longer root may not change "
+            "groups (setgroups(2), setresuid(2), credentials(7))."
         )
 
     def shell(self) -> str:

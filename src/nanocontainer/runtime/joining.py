@@ -42,7 +42,10 @@ class OpenContainerRoot(Step):
             raise NotRunning("cannot join the container", "its first process is gone") from None
 
     def explain(self) -> str:
-        return f"Open the container's root directory through /proc/{self.pid}/root (proc_pid_root(5))."
+        return (
+            f"Open the container's root directory as its first process has it, through /proc/{self.pid}/root "
+            "(proc_pid_root(5))."
+        )
 
     def shell(self) -> str:
         return f"rootfs=/proc/{self.pid}/root"
@@ -76,8 +79,8 @@ class OpenContainerTerminal(Step):
 
     def explain(self) -> str:
         return (
-            "Open a pseudo-terminal in the container's devpts and its other end by fd (pty(7), ioctl_tty(2) "
-            "TIOCGPTPEER)."
+            "Open a pseudo-terminal among the container's own terminals, and its other end by the open file and "
+            "not by a name that could lie (pty(7), ioctl_tty(2))."
         )
 
     def shell(self) -> str:

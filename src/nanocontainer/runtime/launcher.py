@@ -177,8 +177,9 @@ class MakeLauncher(Step):
 
     def explain(self) -> str:
         return (
-            "Make a program of 200 bytes in memory, sealed (memfd_create(2)): it will execute the command, so that "
-            "/proc/self/exe inside never means a file of the host's (CVE-2019-5736)."
+            "Make a program of 200 bytes in memory that nobody can change, which will execute the command, so "
+            "that /proc/self/exe inside never leads to a file of the host's, as in CVE-2019-5736 "
+            "(memfd_create(2))."
         )
 
     def shell(self) -> str:

@@ -75,10 +75,10 @@ class Clone(Step):
 
     def explain(self) -> str:
         what = ", ".join(self.namespaces) or "no"
-        joined = " in the PID namespace of the container it joins" if self.join_pid else ""
+        joined = ", in the PID namespace of the container it joins" * self.join_pid
         return (
-            f"clone3(2): a process with {what} namespaces of its own{joined}, born in its cgroup (CLONE_INTO_CGROUP), "
-            "so that whatever runs can be found and killed. Steps inside happen in this process (namespaces(7))."
+            f"Make the container's first process, with {what} namespaces of its own{joined}, born in its cgroup, so "
+            "that whatever runs can be found and killed; the steps inside happen in it (clone3(2), namespaces(7))."
         )
 
     def shell(self) -> str:
@@ -106,8 +106,8 @@ class OpenProcess(Step):
 
     def explain(self) -> str:
         return (
-            f"Take hold of process {self.pid} with pidfd_open(2): the fd means this process even if its number is used "
-            "again."
+            f"Take hold of process {self.pid} by an open file, which means this process even if its number is "
+            "given to another one (pidfd_open(2))."
         )
 
     def shell(self) -> str:
@@ -142,7 +142,10 @@ class EnterNamespaces(Step):
             raise _ended(error) from None
 
     def explain(self) -> str:
-        return f"Join the {', '.join(self.namespaces)} namespaces of the other container: setns(2) with a pidfd."
+        return (
+            f"Join the {', '.join(self.namespaces)} namespaces of the other container, to see what it sees "
+            "(setns(2), namespaces(7))."
+        )
 
     def shell(self) -> str:
         named = ((_WORDS.get(name, name), name) for name in self.namespaces)
@@ -161,7 +164,7 @@ class SetHostname(Step):
             world.kernel.setdomainname(self.domain)
 
     def explain(self) -> str:
-        return f"Call this machine {self.name}: sethostname(2); only this UTS namespace sees it (uts_namespaces(7))."
+        return f"Call this machine {self.name}, for this UTS namespace alone (sethostname(2), uts_namespaces(7))."
 
     def shell(self) -> str:
         line = f"echo {quote(self.name)} >/proc/sys/kernel/hostname"
@@ -190,7 +193,7 @@ class SetSysctls(Step):
 
     def explain(self) -> str:
         said = ", ".join(f"{name}={value}" for name, value in self.values.items())
-        return f"Set {said} for this container's namespaces alone, through /proc/sys (sysctl(8))."
+        return f"Set {said}, which counts for this container's namespaces alone (sysctl(8), proc_sys(5))."
 
     def shell(self) -> str:
         settings = self.values.items()
@@ -218,8 +221,8 @@ class JoinSessionKeyring(Step):
 
     def explain(self) -> str:
         return (
-            "Start a new session keyring, so that keys of the host's session cannot be used inside (keyctl(2), "
-            "keyrings(7))."
+            "Start a session keyring of its own, so that no key of the host's session can be used inside "
+            "(keyctl(2), keyrings(7))."
         )
 
     def shell(self) -> str:

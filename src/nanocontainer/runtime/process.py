@@ -29,8 +29,8 @@ class HideFromContainer(Step):
 
     def explain(self) -> str:
         return (
-            "Make this process undumpable: prctl(2) PR_SET_DUMPABLE. Processes inside cannot open its entries in "
-            "/proc, or through them its memory and files, before it has become the command."
+            "Make this process undumpable until it is the command: it still holds things of the host, and nobody "
+            "inside may look at its memory and files through /proc (prctl(2), PR_SET_DUMPABLE(2const))."
         )
 
     def shell(self) -> str:
@@ -46,7 +46,10 @@ class NewSession(Step):
         world.kernel.setsid()
 
     def explain(self) -> str:
-        return "Start a session of its own, without the caller's terminal: setsid(2)."
+        return (
+            "Start a session of its own, so that signals from the keys of the caller's terminal do not reach the "
+            "container (setsid(2), credentials(7))."
+        )
 
     def shell(self) -> str:
         return "setsid"
@@ -74,8 +77,8 @@ class ConnectStreams(Step):
             world.kernel.close(null)
 
     def explain(self) -> str:
-        but = f"; {', '.join(self.null)} to the container's own /dev/null (null(4))" if self.null else ""
-        return f"Connect standard input, output and errors to the keeper's pipes: dup2(2), pipe(7){but}."
+        but = f"; {', '.join(self.null)} to the container's own /dev/null" if self.null else ""
+        return f"Connect standard input, output and errors to the keeper's pipes{but} (dup2(2), pipe(7))."
 
     def shell(self) -> str:
         modes = {"stdin": "<", "stdout": ">", "stderr": "2>"}
@@ -104,7 +107,10 @@ class ConnectTerminal(Step):
             kernel.dup2(world["terminal"], number)
 
     def explain(self) -> str:
-        return "Make the terminal the controlling one (ioctl(2) TIOCSCTTY) and the three standard streams (dup2(2))."
+        return (
+            "Make the terminal the three standard streams and the controlling terminal of this session, so that "
+            "Ctrl-C and job control work inside (ioctl_tty(2), dup2(2))."
+        )
 
     def shell(self) -> str:
         return "# Done: it is the terminal that the script was started from."
@@ -127,7 +133,10 @@ class OwnStreams(Step):
                 pass  # a stream of the caller's on a read-only or foreign file system stays as it is, as in runc
 
     def explain(self) -> str:
-        return "Give the standard streams to the user: fchown(2), so that /dev/stdout can be opened again."
+        return (
+            "Give the standard streams to the user if they are not already, so that a program that is not root "
+            "can open /dev/stdout again (fchown(2), fstat(2))."
+        )
 
     def shell(self) -> str:
         return "# Not done: they are the caller's files, and stay the caller's."
@@ -149,7 +158,7 @@ class MakeWorkDir(Step):
             raise NanoError(f"cannot use the working directory {self.path}", error.strerror or "") from None
 
     def explain(self) -> str:
-        return f"Make the working directory {self.path} where it is missing: mkdir(2) inside the root."
+        return f"Make the working directory {self.path} if the image lacks it (mkdir(2), openat2(2))."
 
     def shell(self) -> str:
         return f"directory {path_word(self.path)} >/dev/null"
@@ -178,8 +187,8 @@ class EnterWorkDir(Step):
 
     def explain(self) -> str:
         return (
-            f"Go to {self.path}: openat2(2), fchdir(2). The root has changed before: it is the container's. "
-            "A link to /proc/self/fd, which could lead through a file of ours, is refused (CVE-2024-21626)."
+            f"Go to {self.path} in what is the container's root by now, and refuse a link that leads through an "
+            "open file of the engine's, which was CVE-2024-21626 (openat2(2), fchdir(2))."
         )
 
     def shell(self) -> str:
@@ -204,7 +213,10 @@ class DieWithKeeper(Step):
             world.kernel.exit(125)
 
     def explain(self) -> str:
-        return "Ask the kernel to kill this process when the keeper dies: prctl(2) PR_SET_PDEATHSIG."
+        return (
+            "Ask the kernel to kill this process if its keeper dies, so that no container is left running with "
+            "nobody to watch it (prctl(2), PR_SET_PDEATHSIG(2const))."
+        )
 
     def shell(self) -> str:
         return "--pdeathsig=KILL"
@@ -221,8 +233,8 @@ class CloseFiles(Step):
 
     def explain(self) -> str:
         return (
-            "Mark all open files but the standard streams close-on-exec: close_range(2) (CVE-2024-21626 was one left "
-            "open)."
+            "Let every open file but the three standard streams close when the command starts, because one that "
+            "stayed open would be a way to the host, as in CVE-2024-21626 (close_range(2))."
         )
 
     def shell(self) -> str:
@@ -257,8 +269,9 @@ class StartReaper(Step):
 
     def explain(self) -> str:
         return (
-            "Stay as process 1 and run the command as a child: fork(2). Process 1 must reap orphans (wait(2)) and gets "
-            "no default signal actions; many programs do not expect that (pid_namespaces(7))."
+            "Stay as process 1, which reaps orphans and passes signals on, and run the command as its child: as "
+            "process 1 it would get no default signal actions, which few programs expect (fork(2), "
+            "pid_namespaces(7))."
         )
 
     def shell(self) -> str:
@@ -328,8 +341,9 @@ class Exec(Step):
 
     def explain(self) -> str:
         return (
-            f"Become the command {' '.join(self.args)!r}: execve(2), by way of the launcher. The wire closes with it: "
-            "the keeper knows."
+            f"Become the command {' '.join(self.args)!r}: the launcher takes this process over and executes it, "
+            "and the wire to the keeper closes with that, by which the keeper knows that it runs (execve(2), "
+            "execveat(2))."
         )
 
     def shell(self) -> str:
