@@ -6,6 +6,37 @@ Rule: a traceback that reaches a user is a bug; whatever a user can cause is a N
 
 from __future__ import annotations
 
+# errno → what to do about it, where that is the same whatever was being done
+HINTS = {
+    1: "are you root (sudo), or inside another container that forbids this?",
+    5: "the disk, or its file system, reports a fault: see `dmesg`",
+    12: "the host is short of memory, or a limit of its cgroup is reached",
+    23: "too many open files on the host (fs.file-max)",
+    24: "too many open files: raise `ulimit -n`",
+    27: "a limit on the size of files is reached: raise `ulimit -f`",
+    28: "the disk is full, or has no inodes left: see `df -h` and `df -i`; stopped containers and images take space",
+    30: "mount that file system for writing, or keep the state elsewhere: --root DIRECTORY",
+    38: "this kernel lacks the system call: `nanocontainer doctor` shows what is missing",
+    122: "a disk quota is used up: see `quota`",
+}
+_NAMESPACES = "a limit on namespaces is used up: see /proc/sys/user/max_*_namespaces"  # ENOSPC of unshare and clone3
+
+
+def reason(error: OSError) -> tuple[str, str]:
+    """(why a system call failed, what to do): the file it is about and the kernel's word, and a hint or ""."""
+    why = error.strerror or str(error)
+    if error.errno == 28 and why.startswith(("unshare", "clone3")):
+        return why, _NAMESPACES
+    if error.filename is not None:
+        why = f"{error.filename!s}: {why}"
+    return why, HINTS.get(error.errno or 0, "")
+
+
+def is_shortage(error: OSError) -> bool:
+    """Whether a file could not be read for want of something that has nothing to do with the file: ENOMEM, ENFILE,
+    EMFILE, EINTR, EAGAIN. Who is told that it is broken might remove it."""
+    return error.errno in (4, 11, 12, 23, 24)
+
 
 class NanoError(Exception):
     """Something failed in a way a user can understand.

@@ -172,6 +172,16 @@ def make_dirs(path: str, mode: int = 0o700) -> None:
         raise NanoError(f"cannot create {path}", error.strerror or str(error)) from None
 
 
+def is_there(path: str) -> bool:
+    """Whether something has this name, if only a dangling link. OSError where that cannot be told: what a sick disk
+    does not show must not be taken for gone, and what belongs to it for a leftover."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def write_file(path: str, data: str | bytes, *, durable: bool = False, mode: int = 0o600) -> None:
     """Write whole or not at all: a temporary file beside it, then rename(2).
 
@@ -294,9 +304,11 @@ class FileLock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        fcntl.flock(self.fd, fcntl.LOCK_UN)  # a child forked meanwhile has it open too
-        os.close(self.fd)
-        self.fd = -1
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)  # a child forked meanwhile has it open too
+        finally:
+            os.close(self.fd)
+            self.fd = -1
 
 
 def owner_of(path: str) -> str:

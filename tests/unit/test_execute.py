@@ -161,7 +161,7 @@ def test_an_os_error_gets_the_steps_name_and_a_hint() -> None:
                 Run(FailOnHost(), error=OSError(1, "mount: not permitted", "/x"))):  # fmt: skip
         assert isinstance(run.failure, errors.StepFailed)
         assert run.failure.what.startswith("step Fail")
-        assert run.failure.why == "mount: not permitted: /x"
+        assert run.failure.why == "/x: mount: not permitted"
         assert "root" in run.failure.hint
 
 

@@ -17,7 +17,7 @@ import os
 import sys
 
 from .. import bundle
-from ..errors import CommandNotExecutable, CommandNotFound, NanoError
+from ..errors import CommandNotExecutable, CommandNotFound, NanoError, reason
 from . import flags, verbs
 from .output import err, out
 
@@ -84,9 +84,8 @@ def main(words: list[str], app: App | None = None) -> int:
     except BrokenPipeError:
         return PIPE_CLOSED
     except OSError as error:  # not expected, but a user can still understand it: a full disk, a lost file
-        named = f"{error.filename}: " if error.filename else ""
-        hint = "run as root (sudo)" if isinstance(error, PermissionError) else ""
-        failed = NanoError(_cannot(said[0]), f"{named}{error.strerror or error}", hint)
+        why, hint = reason(error)
+        failed = NanoError(_cannot(said[0]), why, "run as root (sudo)" if isinstance(error, PermissionError) else hint)
         return _report(failed.with_traceback(error.__traceback__), said[0], app.debug)
     except Exception as error:
         hint = "" if app.debug else f"{PROGRAM} --debug {said[0]} shows the trace, which we need to mend it"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from ..errors import NanoError, reason
+
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 
@@ -23,8 +25,13 @@ def write(fd: int, data: bytes) -> None:
 
 
 def out(text: str) -> None:
-    """Text to stdout."""
-    write(STDOUT, text.encode("utf-8", "surrogateescape"))
+    """Text to stdout. NanoError where it cannot be written: what was to be done is done by then."""
+    try:
+        write(STDOUT, text.encode("utf-8", "surrogateescape"))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise NanoError("cannot write the output", *reason(error)) from None
 
 
 def err(text: str) -> None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import NanoError, NotPermitted, NotRunning
+from ..errors import NanoError, NotPermitted, NotRunning, reason
 from ..lean import sockets
 
 TYPE_CHECKING = False
@@ -285,7 +285,7 @@ def listen(path: str) -> sockets.socket:
         sock.listen(128)
     except OSError as error:
         sock.close()
-        raise NanoError(f"cannot listen at {path}", error.strerror or str(error)) from None
+        raise NanoError(f"cannot listen at {path}", *reason(error)) from None
     finally:
         os.umask(mask)
     return sock

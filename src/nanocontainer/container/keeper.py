@@ -13,9 +13,9 @@ import gc
 import os
 
 from .. import bundle
-from ..errors import Busy, CommandNotExecutable, CommandNotFound, NanoError
+from ..errors import Busy, CommandNotExecutable, CommandNotFound, NanoError, reason
 from ..lean import signals
-from ..plan.execute import HINTS
+from ..paths import is_there
 from ..plan.journal import Journal, drop
 from .attach import Client, listen
 from .events import emit
@@ -56,7 +56,7 @@ def run_keeper(
         _keep(life, lock, spec, report, first, image, telling)
     except BaseException as error:
         if isinstance(error, OSError):
-            error = failure_of_start(error)
+            error = NanoError("cannot start the container", *reason(error))
         elif not isinstance(error, NanoError):
             error = NanoError(
                 "the keeper failed", f"{type(error).__name__}: {error}", "this is a bug: please report it"
@@ -64,12 +64,6 @@ def run_keeper(
         report.say(error.as_dict())
     finally:
         os._exit(0)
-
-
-def failure_of_start(error: OSError) -> NanoError:
-    """A system call that failed outside of any step, in words."""
-    named = f"{error.strerror}: {error.filename}" if error.filename else error.strerror or str(error)
-    return NanoError("cannot start the container", named, HINTS.get(error.errno or 0, ""))
 
 
 def _keep(
@@ -165,7 +159,7 @@ def _pipes(spec: Spec) -> tuple[dict[str, int], dict[str, int]]:
 def _not_started(life: Lifecycle, spec: Spec, state: State, error: BaseException) -> None:
     """As docker: a container that could not be started stays, with the reason, unless it was to be removed."""
     journal = f"{life.paths.container(spec.id)}/journal"
-    left_over = os.path.exists(journal)  # could not be taken back: it must be known
+    left_over = is_there(journal)  # could not be taken back: it must be known
     if spec.auto_remove and not left_over:
         life.remove_files(spec, anonymous=True)
         return

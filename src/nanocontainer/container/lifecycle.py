@@ -10,9 +10,9 @@ import os
 import time
 
 from ..clock import rfc3339
-from ..errors import Conflict, NanoError, NotFound, NotPermitted
+from ..errors import Conflict, Corrupt, NanoError, NotFound, NotPermitted
 from ..network.leases import ports_directory
-from ..paths import claims, clear_torn, owner_of, read_file, release, remove_tree
+from ..paths import claims, clear_torn, is_there, owner_of, read_file, release, remove_tree
 from ..rootfs import volumes
 from .events import emit
 from .locks import Lock, holder
@@ -89,7 +89,7 @@ class Lifecycle:
     def kept(self, id: str) -> bool:
         """Whether it exists, or is being made now: then its name is taken."""
         # In this order: who makes it holds its lock until the state is written.
-        return self.running(id) or os.path.exists(f"{self.paths.container(id)}/state.json")
+        return self.running(id) or is_there(f"{self.paths.container(id)}/state.json")
 
     # --- take down
 
@@ -97,7 +97,7 @@ class Lifecycle:
         """Undo all that the journal names; what could not be undone, in words. The caller holds the lock. keep: the
         journal stays, so that whoever is killed before all else is done is found."""
         directory = self.paths.container(id)
-        if not os.path.exists(f"{directory}/journal"):
+        if not is_there(f"{directory}/journal"):
             return []  # it is down
         from ..plan.journal import recover
         from ..plan.step import World
@@ -189,7 +189,7 @@ class Lifecycle:
         """Whether a keeper has had it that did not come to its end."""
         if container.state.status in ("running", "paused"):
             return True
-        return os.path.exists(f"{self.paths.container(container.id)}/journal")
+        return is_there(f"{self.paths.container(container.id)}/journal")
 
     def _hold(self, id: str) -> Lock | None:
         """The lock of a container; None where somebody else has it, or the container is gone."""
@@ -237,21 +237,24 @@ class Lifecycle:
         volumes.finish_removals(self.paths)
         claimed = self.store.claims()  # before the ids: a claim is older than its container
         for id in self.store.ids():
-            if not os.path.exists(f"{self.paths.container(id)}/state.json") and not self.running(id):
-                self._clear_half(id)
+            try:
+                if not is_there(f"{self.paths.container(id)}/state.json") and not self.running(id):
+                    self._clear_half(id)
+            except OSError:
+                pass  # a sick disk: who looks at this container is told
         for id, name in claimed:
-            if not self.running(id) and not self.store.exists(id):  # in this order: see kept()
-                try:
+            try:
+                if not self.running(id) and not self.store.exists(id):  # in this order: see kept()
                     self.store.remove(id, name)
-                except OSError:
-                    pass  # it is just being created
+            except OSError:
+                pass  # it is just being created; or the same
 
     def _clear_half(self, id: str) -> None:
         lock = self._hold(id)
         if lock is None:
             return
         try:
-            if not os.path.exists(f"{self.paths.container(id)}/state.json") and not self.clear_start(id):
+            if not is_there(f"{self.paths.container(id)}/state.json") and not self.clear_start(id):
                     self.store.remove(id, self._half_made_name(id))
         finally:
             lock.release()
@@ -297,7 +300,7 @@ class Lifecycle:
                 if not self.store.exists(id):
                     raise
                 spec = Spec(image="", id=id, name=self._half_made_name(id))
-            except NanoError:
+            except Corrupt:
                 spec = Spec(image="", id=id, name=self._half_made_name(id))
             self.remove_files(spec, anonymous=anonymous)
         finally:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 
 from ..clock import rfc3339
-from ..errors import Corrupt, InvalidInput, NanoError, NotFound, NotRunning
+from ..errors import Corrupt, InvalidInput, NanoError, NotFound, NotRunning, reason
 from ..network import allot, names
 from ..paths import make_dirs, new_id
 from ..plan.execute import Execution
@@ -52,9 +51,7 @@ def create(life: Lifecycle, wish: Spec, image: Image, id: str, *, starting: bool
     except BaseException as error:
         life.store.remove(id, name)
         if isinstance(error, OSError):
-            raise NanoError(
-                "cannot create the container", error.strerror or str(error), _disk_hint(error)
-            ) from None
+            raise NanoError("cannot create the container", *reason(error)) from None
         raise
     emit(life.paths, "container", "create", id, image=spec.image, name=name)
     return spec
@@ -80,7 +77,7 @@ def bring_up(life: Lifecycle, spec: Spec, streams: dict[str, int]) -> tuple[Worl
     except BaseException as error:
         failures = life.clear_start(spec.id)
         if isinstance(error, OSError):
-            raise NanoError("cannot start the container", str(error), _disk_hint(error)) from None
+            raise NanoError("cannot start the container", *reason(error)) from None
         if failures and isinstance(error, NanoError):
             raise NanoError(
                 error.what, f"{error.why}; and could not take back: {'; '.join(failures)}", error.hint
@@ -198,7 +195,3 @@ def _bind_source(source: str, create: bool) -> str:
             )
         make_dirs(source, 0o755)
     return source
-
-
-def _disk_hint(error: OSError) -> str:
-    return "free some space: images and stopped containers take it" if error.errno == errno.ENOSPC else ""

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import os
 
-from ..errors import Conflict, Corrupt, InvalidInput, NanoError, NotFound
+from ..errors import Conflict, Corrupt, InvalidInput, NanoError, NotFound, is_shortage, reason
 from ..lean import dumps, loads
 from ..paths import (
     check_name,
     claim,
     claims,
     is_id,
+    is_there,
     make_dirs,
     owner_of,
     read_file,
@@ -101,6 +102,8 @@ class ContainerStore:
         except FileNotFoundError:
             raise NotFound(f"no such container: {id[:12]}") from None
         except (ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
+            if isinstance(error, OSError) and is_shortage(error):
+                raise NanoError(f"cannot read container {id[:12]}", *reason(error)) from None
             raise Corrupt(f"container {id[:12]} is broken", f"{path}: {error}", f"remove it: rm -f {id[:12]}") from None
 
     def load(self, id: str) -> Container:
@@ -170,7 +173,7 @@ class ContainerStore:
         write_file(f"{self.paths.container(id)}/state.json", dumps(state.as_dict()))
 
     def exists(self, id: str) -> bool:
-        return os.path.isdir(self.paths.container(id))
+        return is_there(self.paths.container(id))
 
     # --- removing
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 import os
 
 from .. import lean
-from ..errors import Corrupt, InvalidInput, NanoError, NotFound, NotPermitted
-from ..paths import Paths, make_dirs, read_file, write_file
+from ..errors import Corrupt, InvalidInput, NanoError, NotFound, NotPermitted, is_shortage, reason
+from ..paths import Paths, is_there, make_dirs, read_file, write_file
 from .model import Image, ImageConfig
 from .reference import is_digest, parse_reference
 
@@ -75,7 +75,7 @@ class ImageStore:
             return (f"{self.root}/empty",)  # overlayfs wants at least one
         places = [f"{self.layers}/{diff_id[7:]}" for diff_id in dict.fromkeys(reversed(image.layers))]
         for place in places:
-            if not os.path.isdir(place):
+            if not is_there(place):
                 raise Corrupt(
                     f"image {_short(image.id)} is damaged",
                     f"its layer {place} is missing",
@@ -216,6 +216,8 @@ class ImageStore:
                 except PermissionError as error:
                     raise _denied(self.root, error) from None
                 except OSError as error:
+                    if is_shortage(error):
+                        raise NanoError(f"cannot read image {name}", *reason(error)) from None
                     raise Corrupt(f"the name {name} is damaged", f"{error.filename}: {error.strerror}") from None
         found = [hex for hex in self._ids() if hex.startswith(digest)] if is_hex else []
         if len(found) == 1:
@@ -233,6 +235,10 @@ class ImageStore:
         except PermissionError as error:
             raise _denied(self.root, error) from None
         except (OSError, ValueError, RecursionError) as error:
+            if isinstance(error, OSError):
+                if is_shortage(error):
+                    raise NanoError(f"cannot read image {hex[:12]}", *reason(error)) from None
+                raise Corrupt(f"image {hex[:12]} is damaged", f"{path}: {error.strerror}", hint) from None
             raise Corrupt(f"image {hex[:12]} is damaged", f"{path}: {error}", hint) from None
         try:
             image = Image.from_dict(data)
@@ -253,6 +259,8 @@ class ImageStore:
             return []
         except PermissionError as error:
             raise _denied(self.root, error) from None
+        except OSError as error:
+            raise NanoError("cannot list the images", *reason(error)) from None
         return sorted(name[:-5] for name in names if len(name) == 69 and name.endswith(".json"))
 
     def _refs(self) -> dict[str, tuple[str, ...]]:
@@ -319,15 +327,16 @@ class _Locked:
         make_dirs(self._root)
         try:
             self._fd = os.open(f"{self._root}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
+        except PermissionError as error:
             raise _denied(self._root, error) from None
+        except OSError as error:
+            raise NanoError(f"cannot change the images in {self._root}", *reason(error)) from None
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def __exit__(self, _: object, error: object, __: object) -> None:
         os.close(self._fd)
         if isinstance(error, OSError):
-            why = f"{error.strerror} ({error.filename})" if error.filename else error.strerror or str(error)
-            raise NanoError(f"cannot change the images in {self._root}", why) from None
+            raise NanoError(f"cannot change the images in {self._root}", *reason(error)) from None
 
 
 def _named(image: Image, references: Sequence[str] | set[str]) -> Image:

@@ -16,6 +16,7 @@ import os
 import select
 
 from ..lean import exit_code, signals
+from ..paths import is_there
 from . import abi
 from .abi import NR
 
@@ -300,7 +301,8 @@ class Kernel:
             os.close(fd)
 
     def exists(self, path: str) -> bool:
-        return os.path.lexists(path)
+        """Whether something has this name. OSError where that cannot be told."""
+        return is_there(path)
 
     def mkdir(self, path: str, mode: int = 0o777, dirfd: int | None = None) -> None:
         os.mkdir(path, mode, dir_fd=dirfd)

@@ -73,11 +73,13 @@ def make_target_in(kernel: Kernel, root: int, path: str, source: int) -> int:
 
 def read_small_in(kernel: Kernel, root: int, path: str, most: int = 1 << 20) -> bytes:
     """A regular file of at most `most` bytes inside root; empty where there is none. Never hangs on a fifo or
-    device."""
+    device. OSError where one is there and cannot be opened: a user must not lose groups for want of an open file."""
     try:
         fd = kernel.openat2(root, path.lstrip("/"), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, 0, IN_ROOT)
-    except OSError:
-        return b""
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):  # ENXIO: a socket
+            return b""
+        raise
     try:
         if not stat.S_ISREG(kernel.stat(fd).st_mode):
             return b""

@@ -143,5 +143,5 @@ def _read(path: str) -> str:
     """A file of the host that need not be there."""
     try:
         return read_file(path)
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return ""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..errors import NanoError, StepFailed
+from ..errors import NanoError, StepFailed, reason
 from .step import Reporter, Step, World
 from .wire import Wire
 
@@ -22,16 +22,6 @@ if TYPE_CHECKING:
 
     from .journal import Journal
     from .plan import Plan
-
-HINTS = {  # errno → what to do, where that is the same for all steps
-    1: "are you root (sudo), or inside another container that forbids this?",
-    12: "the host is short of memory, or a limit of its cgroup is reached",
-    23: "too many open files on the host (fs.file-max)",
-    24: "too many open files: raise `ulimit -n`",
-    28: "the disk, or a limit such as the number of namespaces (/proc/sys/user/max_*_namespaces), is used up",
-    38: "this kernel lacks the system call: `nanocontainer doctor` shows what is missing",
-}
-
 
 class Execution:
     """A plan being executed. After run(), init lives and `world` has the slots pid and pidfd."""
@@ -145,8 +135,5 @@ def failure_of(step: Step, error: BaseException) -> NanoError:
         return error
     name = type(step).__name__
     if isinstance(error, OSError):
-        why = error.strerror or str(error)
-        if error.filename is not None:
-            why = f"{why}: {error.filename!s}"
-        return StepFailed(f"step {name} failed", why, HINTS.get(error.errno or 0, ""))
+        return StepFailed(f"step {name} failed", *reason(error))
     return StepFailed(f"step {name} failed", f"{type(error).__name__}: {error}", "this is a bug: please report it")

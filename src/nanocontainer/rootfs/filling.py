@@ -80,8 +80,10 @@ def _copied(kernel: Kernel, rootfs: int, target: str, volume: str) -> bool:
         return False
     try:
         source = safepath.open_in(kernel, rootfs, target, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise
     try:
         filling = f"{volume}/_filling"
         remove_tree(filling)

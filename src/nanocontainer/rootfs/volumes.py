@@ -11,7 +11,7 @@ import stat
 
 from ..errors import InvalidInput, NotFound
 from ..lean import dumps
-from ..paths import FileLock, check_name, make_dirs, remove_tree
+from ..paths import FileLock, check_name, is_there, make_dirs, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ def ensure(paths: Paths, name: str, created: str, labels: dict[str, str] | None 
     check_name(name, "volume name")
     directory = f"{paths.volumes}/{name}"
     data = f"{directory}/_data"
-    if not os.path.isdir(data):
+    if not is_there(data):
         make_dirs(paths.volumes)
         make_dirs(directory)
         with FileLock(directory, directory=True):  # it is a volume when it has _data: nobody reads the file before
-            if not os.path.isdir(data):
+            if not is_there(data):
                 with open(f"{directory}/volume.json", "w", encoding="utf-8") as file:
                     file.write(dumps({"name": name, "created": created, "labels": labels or {}}))
                 os.mkdir(data, 0o755)
-    return data, not os.listdir(data) or os.path.exists(f"{directory}/{FILLED}")
+    return data, not os.listdir(data) or is_there(f"{directory}/{FILLED}")
 
 
 def remove(paths: Paths, name: str) -> None:
