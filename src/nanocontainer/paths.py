@@ -312,11 +312,14 @@ class FileLock:
 
 
 def owner_of(path: str) -> str:
-    """Whom a claim points at; empty where there is no claim."""
+    """Whom a claim points at; empty where there is no claim, or something that is none. OSError where that cannot be
+    told."""
     try:
         return os.readlink(path)
-    except OSError:
-        return ""
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):  # EINVAL: no link
+            return ""
+        raise
 
 
 def claim(path: str, owner: str, alive: Callable[[str], bool]) -> str:

@@ -170,7 +170,8 @@ class Ended:
 def command(
     nano: Nano, *words: str, faults: Faults | None = None, at: int = 0, turn: int = 0, patience: float = 30
 ) -> Ended:
-    """The command line, in a fork of this process. faults: count its calls from its first one; the at-th fails."""
+    """The command line, in a fork of this process. faults: count calls from its first one on, in it, in its children
+    and in keepers that have them too; the at-th fails. at=0: none is counted, but later commands count its keeper's."""
     begin = time.monotonic()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         pid = os.fork()
@@ -183,7 +184,8 @@ def command(
                 code = 99
                 if faults:
                     faults.install()
-                    faults.arm(at, turn)
+                    if at:
+                        faults.arm(at, turn)
                 sys.stdout = open(1, "w", closefd=False)
                 sys.stderr = open(2, "w", closefd=False)
                 code = main(list(words), App(nano.root, nano.runroot))

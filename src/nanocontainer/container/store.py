@@ -60,8 +60,9 @@ class ContainerStore:
                 found = os.readlink(f"{self.paths.names}/{ref.removeprefix('/')}")
                 if is_id(found):
                     return found
-            except OSError:
-                pass
+            except OSError as error:
+                if is_shortage(error):
+                    raise NanoError(f"cannot look up container {ref}", *reason(error)) from None
             fitting = [id for id in self.ids() if id.startswith(ref)]
             if len(fitting) == 1:
                 return fitting[0]

@@ -253,8 +253,9 @@ def remove_parent(kernel: Kernel, path: str) -> None:
     """Remove the parent of a cgroup that is gone, if that was the last one in it."""
     try:
         kernel.rmdir(path.rpartition("/")[0])
-    except OSError:
-        pass  # others are in it
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.ENOENT, errno.ENODEV):  # EBUSY: others are in it
+            raise
 
 
 def _below(kernel: Kernel, path: str) -> list[str]:
