@@ -276,14 +276,16 @@ class Engine:
     # --- running containers
 
     def attach(self, ref: str, *, stdin: bool = False) -> Session:
-        """A connection to a running container's standard streams. NotRunning."""
+        """A connection to a running container's standard streams. NotRunning; Conflict where its keeper is stopped."""
         from .container.attach import Session
+        from .container.signalling import check_awake
 
         container = self.inspect(ref)
         if container.state.status not in ("running", "paused"):
             raise NotRunning(
                 f"container {container.name} is not running", "", f"start it first: start {container.name}"
             )
+        check_awake(container)
         return Session.connect(f"{self.paths.live(container.id)}/attach.sock", stdin=stdin)
 
     def exec(

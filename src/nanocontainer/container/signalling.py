@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 
-from ..errors import InvalidInput, NotRunning
+from ..errors import Conflict, InvalidInput, NotRunning
 from ..lean import signals
 from ..paths import read_file
 
@@ -97,12 +97,31 @@ def kill_keeper(keeper: Callable[[], int]) -> None:
         os.close(pidfd)
 
 
+def check_awake(container: Container) -> None:
+    """Conflict where somebody has stopped the keeper (SIGSTOP): who speaks to it would wait for ever. What ends the
+    container wakes it (send)."""
+    keeper = container.state.keeper
+    if _stat(keeper)[:1] in (["T"], ["t"]):
+        raise Conflict(
+            f"the keeper of container {container.name} does not answer",
+            f"process {keeper} is stopped (SIGSTOP)",
+            f"let it go on: kill -CONT {keeper}; or end the container: stop {container.name}",
+        )
+
+
 def _parent(pid: int) -> int:
-    """The parent of a process (proc_pid_stat(5), field 4, behind the name in brackets); 0 where it is gone."""
+    """The parent of a process; 0 where it is gone."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
+
+
+def _stat(pid: int) -> list[str]:
+    """What /proc says of a process behind its name in brackets: state, parent, ... (proc_pid_stat(5)); [] where it is
+    gone."""
     try:
-        return int(read_file(f"/proc/{pid}/stat").rpartition(")")[2].split()[1])
+        return read_file(f"/proc/{pid}/stat").rpartition(")")[2].split()
     except (OSError, ValueError):
-        return 0
+        return []
 
 
 def wait_for_end(keeper: Callable[[], int], seconds: float | None) -> bool:
