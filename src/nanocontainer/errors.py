@@ -28,7 +28,7 @@ def reason(error: OSError) -> tuple[str, str]:
     if error.errno == 28 and why.startswith(("unshare", "clone3")):
         return why, _NAMESPACES
     if error.filename is not None:
-        why = f"{error.filename!s}: {why}"
+        why = f"{error.filename2 or error.filename!s}: {why}"  # of symlink and rename: what was to be made
     return why, HINTS.get(error.errno or 0, "")
 
 

@@ -16,7 +16,7 @@ import fcntl
 import os
 import stat
 
-from .errors import Corrupt, InvalidInput, NanoError, NotPermitted, Unsupported
+from .errors import Corrupt, InvalidInput, NanoError, NotPermitted, Unsupported, reason
 from .record import Record
 
 TYPE_CHECKING = False
@@ -169,7 +169,8 @@ def make_dirs(path: str, mode: int = 0o700) -> None:
     except PermissionError as error:
         raise NotPermitted(f"cannot create {path}", error.strerror or "", "run as root (sudo)") from None
     except OSError as error:
-        raise NanoError(f"cannot create {path}", error.strerror or str(error)) from None
+        error.filename = None  # it is named already
+        raise NanoError(f"cannot create {path}", *reason(error)) from None
 
 
 def is_there(path: str) -> bool:

@@ -18,7 +18,7 @@ import os
 import time
 
 from ..clock import SECOND, rfc3339, rfc3339_seconds
-from ..errors import InvalidInput, NanoError
+from ..errors import InvalidInput, NanoError, reason
 from ..lean import dumps
 
 FILE = "log.json"
@@ -85,7 +85,7 @@ class JsonLog:
             # A writer that was killed may have left half a line: it must not spoil ours.
             self._torn = self._size > 0 and os.pread(self._fd, 1, self._size - 1) != b"\n"
         except OSError as error:
-            raise NanoError(f"cannot open the log {self.path}", error.strerror or str(error)) from None
+            raise NanoError("cannot open the log", *reason(error)) from None
 
     def fileno(self) -> int:
         return self._fd

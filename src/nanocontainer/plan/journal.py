@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import NanoError
+from ..errors import NanoError, reason
 from ..lean import dumps, loads
 from .step import Step, World
 
@@ -105,7 +105,9 @@ def recover(path: str, world: World, boot: str, *, keep: bool = False) -> list[s
             continue  # the kernel that held it is gone
         try:
             entry.step.undo(world)
-        except (OSError, NanoError) as error:
+        except OSError as error:
+            failures.append(f"{entry.name}: {reason(error)[0]}")
+        except NanoError as error:
             failures.append(f"{entry.name}: {error}")
     if not failures and not keep:
         drop(path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from ..errors import NanoError, NotFound
+from ..errors import NanoError, NotFound, reason
 from ..kernel import abi, safepath
 from ..plan.step import Step, World, path_word, quote
 
@@ -215,7 +215,7 @@ class MountBind(Step):
         except FileNotFoundError:
             raise NotFound(f"cannot mount {self._name}", "the source does not exist", "create it first") from None
         except OSError as error:
-            raise NanoError(f"cannot mount {self._name}", error.strerror or str(error)) from None
+            raise NanoError(f"cannot mount {self._name}", *reason(error)) from None
         try:
             kernel.mount_setattr(
                 mount,

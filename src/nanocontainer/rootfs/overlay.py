@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from ..errors import NanoError
+from ..errors import NanoError, reason
 from ..kernel import abi
 from ..plan.step import Step, World, path_word
 
@@ -58,12 +58,12 @@ class MountOverlay(Step):
             kernel.fsconfig_create(fd)
             world["rootfs"] = kernel.fsmount(fd)
         except OSError as error:
-            hint = ""
+            why, hint = reason(error)
             if error.errno == errno.ENOENT:
                 hint = "a layer of the image is missing: pull it again"
             elif error.errno == errno.EINVAL:
                 hint = "the state directory's file system may not be fit for overlayfs: use ext4, xfs, btrfs or tmpfs"
-            raise NanoError("cannot mount the root file system", error.strerror or "", hint) from None
+            raise NanoError("cannot mount the root file system", why, hint) from None
         finally:
             kernel.close(fd)
 

@@ -1,0 +1,138 @@
+"""The state directory's disk is full, has no inodes left, or is read-only: what can go on does, the rest says why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from . import census
+from .isolation import MNT_DETACH, MS_BIND, MS_RDONLY, MS_REMOUNT, mount, umount
+from .nano import Nano
+from .test_keeper import wait_until
+
+FLOOD = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; exit 7"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Nano]:
+    """An engine on a file system of its own, of 8 MB and 2000 files."""
+    mount("tmpfs", str(tmp_path), "tmpfs", 0, "size=8m,nr_inodes=2000")
+    engine = Nano(f"{tmp_path}/state", f"/run/nanocontainer-small-{os.getpid()}")
+    engine("run", "--rm", "--network", "none", "tiny", "true")
+    yield engine
+    engine.remove_all()
+    for place in census.cgroups_of(engine.root):
+        os.rmdir(place)
+    umount(str(tmp_path), MNT_DETACH)
+    for place, _, files in os.walk(engine.runroot, topdown=False):
+        for name in files:
+            os.unlink(f"{place}/{name}")
+        os.rmdir(place)
+
+
+@contextmanager
+def filled(engine: Nano, what: str, left: int = 0) -> Iterator[None]:
+    """While this lasts there are only so many blocks of 4 KiB, or inodes, left."""
+    top = os.path.dirname(engine.root)
+    made = []
+    if what == "blocks":
+        made.append(f"{top}/fill")
+        with open(made[0], "wb", buffering=0) as file:
+            for _ in range(os.statvfs(top).f_bavail - left):
+                file.write(bytes(4096))
+    else:
+        for number in range(os.statvfs(top).f_ffree - left):
+            made.append(f"{top}/fill{number}")
+            Path(made[-1]).touch()
+    yield
+    for path in made:
+        os.unlink(path)
+
+
+@contextmanager
+def read_only(engine: Nano) -> Iterator[None]:
+    """The names lead to a read-only mount; what is open stays open."""
+    top = os.path.dirname(engine.root)
+    mount(top, top, None, MS_BIND)
+    mount("none", top, None, MS_REMOUNT | MS_BIND | MS_RDONLY)
+    yield
+    umount(top, MNT_DETACH)
+
+
+def listed(engine: Nano) -> list[str]:
+    found: list[str] = []
+    for place, _, files in os.walk(engine.root):
+        if "/images" not in place:
+            found += [f"{place}/{name}" for name in files if name != "events.log"]
+    return sorted(found)
+
+
+@pytest.mark.parametrize("what", ["blocks", "inodes"])
+def test_a_start_on_a_full_disk_at_every_degree(small: Nano, what: str) -> None:
+    """From nothing left up to enough."""
+    before = listed(small)
+    codes = []
+    for left in range(40):
+        with filled(small, what, left):
+            done = small("run", "--rm", "--network", "none", "-v", "/bin", "tiny", "true", check=False)
+            assert small("ps", "-aq").out == ""
+            assert listed(small) == before, f"left with {left}: {done!r}"
+        codes.append(done.code)
+        if done.code:
+            assert done.code == 125
+            assert "No space left on device" in done.err
+            assert "df -i" in done.err
+    assert codes[0] == 125
+    small("run", "--rm", "--network", "none", "-v", "/bin", "tiny", "true")
+
+
+def test_a_container_that_runs_when_the_disk_becomes_full(small: Nano) -> None:
+    """Goes on, and its exit code reaches who waits and is known afterwards; its log says what it lacks."""
+    small("run", "-d", "-i", "--name", "it", "--network", "none", "tiny", "sh", "-c", f"read go; {FLOOD}")
+    with filled(small, "blocks"):
+        done = small("attach", "it", input=b"go\n", check=False)
+        assert done.code == 7
+        assert done.out.endswith("line 2999\n")
+        assert small("ps", "-q").out == ""
+        assert small("inspect", "-f", "{{.State.Status}}", "it").out == "exited\n"
+    assert small("inspect", "-f", "{{.State.ExitCode}}", "it").out == "7\n"
+    assert small("start", "it").code == 0  # it reads go: there is space, and its log goes on
+    small("rm", "-f", "it")
+
+
+def test_removing_needs_no_space(small: Nano) -> None:
+    small("run", "-d", "--name", "it", "--network", "none", "-v", "/data", "tiny", "sleep", "1000")
+    with filled(small, "blocks"):
+        small("rm", "-f", "-v", "it")
+        assert small("ps", "-aq").out == ""
+
+
+def test_a_read_only_state_directory(small: Nano) -> None:
+    small("run", "--name", "old", "--network", "none", "tiny", "echo", "hi")
+    small("run", "-d", "--name", "live", "--network", "none", "tiny", "sleep", "1000")
+    before = listed(small)
+    with read_only(small):
+        assert small("ps", "-aq").out.count("\n") == 2
+        assert small("images").out.count("tiny") == 1
+        assert small("inspect", "-f", "{{.State.Status}}", "old").out == "exited\n"
+        assert small("logs", "old").out == "hi\n"
+        assert small("exec", "live", "echo", "in").out == "in\n"
+        for words in (
+            "run --rm --network none tiny true", "run -d tiny true", "create tiny", "start old", "tag tiny other:1",
+            "rmi tiny", "rm old",
+        ):  # fmt: skip
+            done = small(*words.split(), check=False)
+            assert done.code in (1, 125), done
+            assert done.err.startswith("Error: cannot "), done
+            assert done.err.splitlines()[0].endswith(": Read-only file system"), done
+            assert "Hint: mount that file system for writing" in done.err, done
+            assert len(done.err.splitlines()) == 2, done
+        assert listed(small) == before
+        small("kill", "live")
+        wait_until(lambda: small("exec", "live", "true", check=False).code != 0)
+    assert small("ps", "-q").out == ""
+    small("rm", "old", "live")
