@@ -237,6 +237,25 @@ def test_a_killed_command_ends_the_script_with_its_signal(nano: Nano, tmp_path: 
     assert script.process.wait(20) == 128 + signal.SIGKILL
 
 
+def test_killed_it_takes_the_container_along(nano: Nano, tmp_path: Path) -> None:
+    """It cannot clean up then: what is left is what its header says."""
+    script = Script(script_file(nano, tmp_path, "--network", "none", "tiny", *SLEEP))
+    pid = script.init(SLEEP)
+    script.process.kill()
+    script.process.wait()
+    for _ in range(500):
+        if not Path(f"/proc/{pid}").exists():
+            break
+        time.sleep(0.01)
+    assert not Path(f"/proc/{pid}").exists()
+    subprocess.run(["umount", f"{script.directory}/netns"], check=True)
+    shutil.rmtree(script.directory)
+    Path(script.directory).parent.rmdir()
+    for top in Path("/sys/fs/cgroup").glob("**/nanocontainer-script"):
+        (top / script.id).rmdir()
+        top.rmdir()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_ended_at_any_moment_it_leaves_nothing(nano: Nano, tmp_path: Path, number: int) -> None:
     path = script_file(nano, tmp_path, "-m", "64m", "-p", "127.0.0.1:18083:80", "tiny", *SLEEP)

@@ -111,8 +111,9 @@ def _notes(spec: Spec, allotment: Allotment) -> tuple[str, ...]:
     )
     differences = (
         "Differences from what the engine does: no keeper (no log, no restart; the standard streams are the caller's); "
-        "the program unshare waits in the container's cgroup, and counts there; files that the caller has open above 9 "
-        "stay open. After kill -9 of this script nothing is cleaned up: the names below tell what there is."
+        "a shell waits for the first process in the container's cgroup, and counts there; files that the caller has "
+        "open above 9 stay open. After kill -9 of this script the container dies, and nothing is cleaned up: the names "
+        "below tell what there is."
     )
     notes = [made, differences]
     if spec.tty:
