@@ -40,6 +40,10 @@ _LAST = (
     ("exit", "command", "exit"),
 )
 BETWEEN = "between steps"
+_LAUNCHER = (  # what the command's launcher does, wherever that is installed
+    "import sys; sys.path.insert(0, {!r}); from nanocontainer.bundle import install; install(); "
+    "from nanocontainer.cmd.main import entry; entry()"
+)
 
 
 class Span(Record):
@@ -132,13 +136,14 @@ def measure(words: Sequence[str], runs: int, env: dict[str, str]) -> Traces:
     from ..container import planner  # noqa: F401 (so that the steps are known)
 
     here = os.path.dirname(os.path.abspath(__file__))
-    launcher = f"{os.path.dirname(os.path.dirname(os.path.dirname(here)))}/nanocontainer"
+    source = os.path.dirname(os.path.dirname(here))
+    launcher = _LAUNCHER.format(source)
     told: list[tuple[Span, ...]] = []
     totals: list[int] = []
     unwatched: list[int] = []
     kinds: list[str] = []
     for turn in range(runs + 1):
-        took = _once([_python(), "-IS", launcher, "run", *words], env, None)[1]
+        took = _once([_python(), "-IS", "-c", launcher, "run", *words], env, None)[1]
         ear = _Ear()
         begin, whole = _once([_python(), "-IS", f"{here}/traced.py", "3", "run", *words], env, ear)
         ear.marks["exit"] = begin + whole

@@ -46,6 +46,7 @@ VERBS: dict[str, Verb] = {
 # What the help names beside the verbs: a way to use one, its section, its line.
 WAYS: dict[str, tuple[str, str]] = {
     "run --explain": ("See-through", "Show the steps of a start, and run none of them"),
+    "run --step": ("See-through", "Stop before each step of a start, and look at both sides"),
 }
 
 # Words that are in no list of the help.
