@@ -185,7 +185,7 @@ def _inside(parts: _Parts, paragraphs: list[str]) -> str:
 
 def _birth(parts: _Parts) -> str:
     words = [*parts.words("born"), 'sh -eu "$dir/inside"']
-    return shelltexts.BIRTH.format(chain=_chain(words, "    "))
+    return shelltexts.BIRTH.format(chain=_chain(words, "        "))
 
 
 def _becoming(parts: _Parts) -> str:

@@ -252,8 +252,8 @@ BIRTH = """\
 undo 'echo 1 >"$cgroup/cgroup.kill"; wait'
 (
     echo 0 >"$cgroup/cgroup.procs" # this subshell, and so all that comes of it
-    exec setpriv --pdeathsig=KILL \
-    {chain}
+    exec setpriv --pdeathsig=KILL \\
+        {chain}
 ) <&3 3<&- &
 born=$!
 exec 3<&-"""
