@@ -43,6 +43,7 @@ class Bench:
         os.makedirs(self.bind, exist_ok=True)
         self.guest = ""
         self.count = 0
+        self.files: set[str] = set()  # of the store of images, as they are when it has only tiny
         self.before: census.Count | None = None  # the census after the last case, if nothing was prepared since
 
     # --- processes
@@ -211,9 +212,11 @@ class Bench:
         """What the next command does, whatever it is."""
         engine.life.sweep()
 
-    def recover(self, shape: Shape, id: str, before: census.Count, *, may_run: bool) -> list[str]:
+    def recover(
+        self, shape: Shape, id: str, before: census.Count, *, may_run: bool, swept: bool = False
+    ) -> list[str]:
         """One sweep: then nothing is left but the container itself, at rest, unless it may run or goes with its end."""
-        problems = self.do(self.sweep)
+        problems = [] if swept else self.do(self.sweep)
         running = self.runs_id(id)
         if running and may_run:
             return problems

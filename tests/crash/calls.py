@@ -118,6 +118,19 @@ def kill_in_recover(bench: Bench, at: int, again: int = 0, torn: bool = False) -
     return problems
 
 
+def swept_by(bench: Bench, verb: list[str]) -> list[str]:
+    """The command itself, in an interpreter of its own, is the sweep."""
+    id, before = _lost(bench)
+    result = bench.nano(*verb, check=False)
+    problems = bench.recover(RUNNING, id, before, may_run=False, swept=True)
+    problems += bench.clear(RUNNING, id)
+    problems += settle(before)
+    if problems:
+        bench.clean_up()
+        problems.append(repr(result))
+    return problems
+
+
 def count_in_recover(bench: Bench) -> int:
     id, before = _lost(bench)
     problems = dying(bench, bench.sweep, 0)
@@ -163,4 +176,5 @@ def count_in_verb(bench: Bench, verb: str, whose: str = "running") -> int:
 JOBS: dict[str, Job] = {
     "kill_in_life": kill_in_life, "count_in_life": count_in_life, "kill_in_recover": kill_in_recover,
     "count_in_recover": count_in_recover, "kill_in_verb": kill_in_verb, "count_in_verb": count_in_verb,
+    "swept_by": swept_by,
 }  # fmt: skip

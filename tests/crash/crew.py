@@ -38,7 +38,11 @@ class Crew:
 
     def __init__(self, directory: Path) -> None:
         self.workers: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
-        code = f"import sys; sys.path[:0] = [{_HERE!r}, {_HERE + '/src'!r}]; from tests.crash.crew import work; work()"
+        libraries = [place for place in sys.path if place.endswith("-packages")]  # the registry client's
+        code = (
+            f"import sys; sys.path[:0] = [{_HERE!r}, {_HERE + '/src'!r}]; sys.path += {libraries!r}; "
+            "from tests.crash.crew import work; work()"
+        )
         for number in range(WORKERS):
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             for sock in (ours, theirs):

@@ -35,6 +35,12 @@ def test_recovery(crew: Crew) -> None:
     tally.judge(cases, crew.run("kill_in_recover", cases))
 
 
+def test_any_command_sweeps(crew: Crew) -> None:
+    verbs = (["ps"], ["inspect", "victim"], ["wait", "victim"], ["rm", "-v", "victim"], ["doctor", "--repair"], ["info"])
+    cases = [{"verb": list(verb)} for verb in verbs]
+    tally.judge(cases, crew.run("swept_by", cases))
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("whose", ["running", "ended"])
 @pytest.mark.parametrize("verb", ["rm", "stop", "restart"])
