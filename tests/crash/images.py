@@ -1,7 +1,7 @@
 """pull, load and rmi killed behind every call that changes something: names, records, blobs, layers.
 
-Afterwards every image that is listed is whole; the same again succeeds, rmi takes it away, and the store is as it was
-before: no temporary file, no layer without an image.
+After one sweep every image that is listed is whole and has a name; the same again succeeds, rmi takes it away, and the
+store is as it was before: no temporary file, no layer without an image.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def kill_in_image(
         bench.must(make)
     problems = dying(bench, act, at, torn)
     bench.count = board.count
-    problems += [f"after the kill: {line}" for line in _damage(bench)]
+    bench.must(lambda engine: engine.life.images.sweep())
+    problems += [f"after the kill and a sweep: {line}" for line in _damage(bench)]
     bench.must(make)
     if name not in [each for image in bench.life.images.list() for each in image.names]:
         problems.append("it is not there, although it was brought again")

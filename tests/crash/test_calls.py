@@ -36,8 +36,8 @@ def test_recovery(crew: Crew) -> None:
 
 
 def test_any_command_sweeps(crew: Crew) -> None:
-    verbs = (["ps"], ["inspect", "victim"], ["wait", "victim"], ["rm", "-v", "victim"], ["doctor", "--repair"], ["info"])
-    cases = [{"verb": list(verb)} for verb in verbs]
+    verbs = ("ps", "inspect victim", "wait victim", "rm -v victim", "doctor --repair", "info")
+    cases = [{"verb": verb.split()} for verb in verbs]
     tally.judge(cases, crew.run("swept_by", cases))
 
 

@@ -87,7 +87,7 @@ def test_a_layer_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "rename", renamed)
     fd, _ = claims.obtain(place, lambda directory: 3)
     os.close(fd)
-    assert order == ["rename layer.json", "syncfs layer.tmp", "rename layer", f"fsync {tmp_path.name}"]
+    assert order == ["syncfs layer.tmp", "rename layer", f"fsync {tmp_path.name}"]
 
 
 def test_a_layer_that_cannot_be_written_to_the_disk_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

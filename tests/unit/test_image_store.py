@@ -374,12 +374,25 @@ def test_a_removal_sweeps(store: ImageStore) -> None:
 
 
 def test_names_of_a_crash_are_corrected(store: ImageStore) -> None:
-    """Killed between a record and its names: the names on disk count."""
+    """Killed between a record and its names: who looks believes the names on disk, and who changes something gives the
+    image the name that nobody else has."""
     image = add(store, ALPINE)
     os.unlink(f"{store.root}/refs/{ALPINE.replace('/', '%')}")
     assert store.find(image.id).names == (ALPINE,)  # the copy, one read
     assert store.list()[0].names == ()
     store.sweep()
+    assert store.list() == [image]
+    assert store.find(ALPINE) == image
+
+
+def test_a_name_that_another_image_has_by_now_is_not_given_back(store: ImageStore) -> None:
+    image = add(store, ALPINE)
+    record = Path(f"{store.root}/ids/{image.id[7:]}.json")
+    before = record.read_text()
+    other = add(store, ALPINE, layer="other")
+    record.write_text(before)  # as if killed before the record was written again
+    store.sweep()
+    assert store.find(ALPINE).id == other.id
     assert store.find(image.id).names == ()
 
 

@@ -23,7 +23,7 @@ import time
 from .. import lean
 from ..errors import NanoError
 from ..kernel.calls import Kernel
-from ..paths import remove_tree, write_file
+from ..paths import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ def _make(place: str, make: Callable[[str], int]) -> None:
         os.mkdir(temporary, 0o755)
         os.chmod(temporary, 0o755)
         size = make(temporary)
-        write_file(f"{place}.json", lean.dumps({"size": size}))
+        with open(f"{place}.json", "w", encoding="utf-8") as file:  # nobody reads it before the layer has its name
+            file.write(lean.dumps({"size": size}))
         _on_disk(temporary, Kernel().syncfs)
         os.rename(temporary, place)
         _on_disk(os.path.dirname(place), os.fsync)  # the new name too, before a record relies on it

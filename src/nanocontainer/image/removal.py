@@ -32,6 +32,7 @@ def _remove(
 ) -> list[str]:
     """The rules are those of moby's ImageDelete."""
     with store.locked():
+        store.mend()
         hex, named = store._resolve(name)
         references = set(store._refs().get(hex, ()))
         users = in_use.get(f"sha256:{hex}", ())
@@ -87,8 +88,7 @@ def sweep(store: ImageStore) -> list[str]:
             if claims.destroy(place) if unneeded else claims.scrub(place):
                 swept.append(place)
             claims.release(place, lock)
-        for image in store.list(lambda error: None):
-            store.correct(image)
+        store.mend()
         for directory in ("refs", "ids", "blobs/sha256"):
             for entry in _entries(f"{store.root}/{directory}"):
                 unneeded = directory == "blobs/sha256" and blobs is not None and entry not in blobs

@@ -8,7 +8,8 @@
     images/lock                  held alone while refs, ids or blobs change; never while waiting for the network
 
 `refs` is the truth about names; the names in ids/ are a copy, so that `find` is one file read, and are corrected in
-`list`. A layer exists only because an image needs it. This module is on the hot path: nothing heavy is imported.
+`list`; where a crash has parted the two, whoever changes something mends them first. A layer exists only because an
+image needs it. This module is on the hot path: nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -140,6 +141,7 @@ class ImageStore:
             for data in (config, manifest):
                 if data:
                     write_file(f"{self.root}/blobs/sha256/{hashlib.sha256(data).hexdigest()}", data, durable=True)
+            self.mend()
             before = self._refs()
             own = {*before.get(hex, ()), *names, *digests}
             image = _named(image, own)
@@ -156,6 +158,7 @@ class ImageStore:
                 f"cannot tag as {new!r}", "a digest is not chosen, it follows from the content", "give a tag"
             )
         with self.locked():
+            self.mend()
             image = self.find(name)
             before = self._refs()
             image = _named(image, {*before.get(image.id[7:], ()), str(target)})
@@ -301,11 +304,25 @@ class ImageStore:
             finally:
                 os.close(fd)
 
-    def correct(self, image: Image) -> None:
-        """Write the record again where a crash left other names in it than this image (from `list`) has."""
-        path = f"{self.root}/ids/{image.id[7:]}.json"
-        if self._read(path, image.id[7:]) != image:
-            self._write(image)
+    def mend(self) -> None:
+        """Names that whoever was killed has given or taken half: records and refs say the same again. The lock is held.
+
+        A name that stands in a record, and that nobody has in refs, was about to be given, or to be taken away. In both
+        cases the image has it: it is whole, and who wanted it away can say so again.
+        """
+        owned = self._refs()
+        given = {name for names in owned.values() for name in names}
+        for hex in self._ids():
+            try:
+                image = self._read(f"{self.root}/ids/{hex}.json", hex)
+            except (Corrupt, NotFound):
+                continue  # its names are in refs
+            lost = {*image.names, *image.digests} - given
+            self._point(lost, hex, {})
+            given |= lost
+            named = _named(image, {*owned.get(hex, ()), *lost})
+            if named != image:
+                self._write(named)
 
     def _rewrite(self, hex: str, names: set[str]) -> None:
         """Write the record of an image with these names; a broken or missing record is left as it is."""
