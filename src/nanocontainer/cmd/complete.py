@@ -77,7 +77,7 @@ complete -c nanoc -f -a '(__nanocontainer_complete)'
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 FILES = ":files"  # the shell shall complete a file name
 
-_FILE_FLAGS = frozenset(("env-file", "label-file", "cidfile", "input", "root", "runroot", "volume", "device"))
+_FILE_FLAGS = frozenset(("env-file", "label-file", "cidfile", "input", "output", "root", "runroot", "volume", "device"))
 _VALUES: dict[str, tuple[str, ...]] = {  # of a flag; of one verb's flag, where it means something else there
     "anatomy format": ("text", "json", "html"),
     "anatomy only": (
@@ -85,6 +85,9 @@ _VALUES: dict[str, tuple[str, ...]] = {  # of a flag; of one verb's flag, where 
         "devices",
     ),
     "compare format": ("text", "json", "html"),
+    "exec explain": ("live",),
+    "start explain": ("live",),
+    "trace format": ("table", "svg", "chrome", "json"),
     "attach": ("stdin", "stdout", "stderr"),
     "cgroupns": ("private", "host"),
     "explain": ("text", "json", "markdown", "html", "script", "live"),
@@ -224,6 +227,10 @@ def _value(said: str, name: str, text: str, before: str, paths: Paths) -> list[s
         from ..kernel.caps import NAMES
 
         known = ("ALL", *(capability.removeprefix("CAP_") for capability in NAMES))
+    elif name in ("without", "break-at"):
+        from ..plan.omission import OPENINGS
+
+        known = [step for step, opening in OPENINGS.items() if name == "break-at" or not opening.never]
     elif values := _VALUES.get(f"{said} {name}") or _VALUES.get(name):
         known = values
         if text.startswith("container:"):
@@ -239,7 +246,7 @@ def _argument(verb: str, number: int, last: str, paths: Paths) -> list[str]:
     """Arguments by verb: containers, images, both, or a file."""
     if verb == "completion":
         return _starting(SCRIPTS, last) if number == 0 else []
-    if verb in ("run", "create"):
+    if verb in ("run", "create", "trace"):
         return _starting(_images(paths), last) if number == 0 else [FILES]
     if verb == "exec":
         return _starting(_listed(paths.names), last) if number == 0 else [FILES]
