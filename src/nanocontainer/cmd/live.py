@@ -59,28 +59,48 @@ class Live(Watch):
         self.spent = {"host": 0, "inside": 0}
         self.count = 0
         self.open = -1  # the step whose line is begun and not ended
-        self.command = ""
+        self.last: Told | None = None  # the last step, while it runs
+        self.cloned = -1
 
     def heard(self, told: Told) -> None:
         at = told.at
         self.start = self.start or told.time
         if at == "plan":
             self._head()
-        if at == "before":
+        elif at == "before":
             self.first = self.first or told.time
-        if at == "before" and self.on_terminal:
-            self._line(told, "", begun=True)
-        elif at == "before" and self._step(told).side == "inside" and told.index == len(self.plan) - 1:
-            self._line(told, "")  # the last one: nobody is there to say that it has ended
-        elif at == "after":
-            took = told.time - told.begin
-            self.count += 1
-            self.spent[self._step(told).side] += took
-            self._line(told, milliseconds(took))
+            if told.index == len(self.plan) - 1:
+                self.last = told  # nobody is there to say that it has ended: "done" does
+            if self.on_terminal:
+                self._line(told, "", begun=True)
+        elif at in ("after", "born"):
+            if self._step(told).side == "host" and told.index == self.cloned:
+                return  # both sides say that it has ended
+            if type(self._step(told)).__name__ == "Clone":
+                self.cloned = told.index
+            self._ended(told)
         elif at == "failed":
             self._line(told, milliseconds(told.time - told.begin), printable(f"  failed: {told.error.get('why', '')}"))
         elif at == "done":
+            if self.last:
+                self._ended(self.last.replace(begin=self.last.time, time=told.time))
+                self.last = None
             self._foot(told)
+
+    def attend(self) -> None:
+        try:
+            super().attend()
+        finally:
+            if self.open >= 0:
+                err("\n")
+            elif self.last:
+                self._line(self.last, "")  # it did not become the command
+
+    def _ended(self, told: Told) -> None:
+        took = told.time - told.begin
+        self.count += 1
+        self.spent[self._step(told).side] += took
+        self._line(told, milliseconds(took))
 
     def _step(self, told: Told) -> Step:
         return self.plan.steps[told.index]
@@ -118,9 +138,6 @@ class Live(Watch):
 
     def _foot(self, told: Told) -> None:
         whole = told.time - self.start
-        steps = self.count + 1  # the last one became the command
-        lead = "\n" if self.open >= 0 else ""
-        self.open = -1
         host, inside = self.spent["host"], self.spent["inside"]
         before = self.first - self.start
         between = max(whole - before - host - inside, 0)
@@ -128,6 +145,6 @@ class Live(Watch):
             (before, "before the first (claims, plan)"), (host, "on the host"), (inside, "inside"),
             (between, "between the steps"),
         )  # fmt: skip
-        said = f"{steps} steps in {milliseconds(whole)}: "
+        said = f"{self.count} steps in {milliseconds(whole)}: "
         said += ", ".join(f"{milliseconds(time)} {where}" for time, where in parts)
-        err(lead + "".join(f"{self.paint.dim(line)}\n" for line in wrap(said, self.width)))
+        err("".join(f"{self.paint.dim(line)}\n" for line in wrap(said, self.width)))
