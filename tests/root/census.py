@@ -23,7 +23,8 @@ from collections import Counter
 
 from . import isolation
 
-GRACE = 2.0  # seconds; a veth's far end vanishes some 35 ms after its network namespace
+PATIENCE = float(os.environ.get("NANOCONTAINER_TEST_PATIENCE") or 1)  # how much slower a machine may be: emulated ones
+GRACE = 2.0 * PATIENCE  # seconds; a veth's far end vanishes some 35 ms after its network namespace
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 # What an engine keeps on purpose, below its state directory: images, caches, its diary.

@@ -15,6 +15,7 @@ import termios
 import time
 from pathlib import Path
 
+PATIENCE = float(os.environ.get("NANOCONTAINER_TEST_PATIENCE") or 1)  # as in census.py
 COMMAND = str(Path(__file__).parents[2] / "nanocontainer")
 
 
@@ -79,7 +80,7 @@ class Nano:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         try:
-            out, err = process.communicate(input, timeout)
+            out, err = process.communicate(input, timeout * PATIENCE)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.kill()

@@ -16,7 +16,7 @@ count() { # what an engine could leave
 }
 count >/tmp/before
 # One worker of the crash matrix: the census counts the cgroups of all.
-export NANOCONTAINER_CRASH_WORKERS=1 NANOCONTAINER_CRASH_STEPS="EnableControllers MakeCgroup SetLimit AllowDevices Clone"
+export NANOCONTAINER_TEST_PATIENCE=10 NANOCONTAINER_CRASH_WORKERS=1 NANOCONTAINER_CRASH_STEPS="EnableControllers MakeCgroup SetLimit AllowDevices Clone"
 NANOCONTAINER_CENSUS=all NANOCONTAINER_TEST_DISK=/dev/vda PYTHONDONTWRITEBYTECODE=1 \
     "$PYTHON" -m pytest -p no:cacheprovider --tb=short --color=no --junit-xml=/tmp/report.xml $TESTS
 code=$?
