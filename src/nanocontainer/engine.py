@@ -418,23 +418,24 @@ class Engine:
 
     def wait(self, ref: str) -> int:
         """Wait until a container has ended; its exit code."""
-        container = self._at_rest(ref)
-        try:
-            session = self.attach(container.id)
-        except NotRunning:
-            return self.inspect(container.id).state.exit_code
-        try:
-            while True:
+        id = self.resolve_id(ref)
+        while (state := self._at_rest(id).state).status in ("running", "paused"):
+            try:
+                session = self.attach(id)
+            except NotRunning:
+                time.sleep(0.001)  # it has just ended; and may have been started anew, then it runs and has no code yet
+                continue
+            try:
                 kind, data = session.receive()
-                if kind == "x":
-                    self._wait_gone(container.id, PATIENCE)  # then it can be started or removed
-                    return int(data)
-                if not kind:
-                    break
-        finally:
-            session.close()
-        self._wait_gone(container.id, None)
-        return self.inspect(container.id).state.exit_code
+                while kind not in ("x", ""):
+                    kind, data = session.receive()
+            finally:
+                session.close()
+            if kind:
+                self._wait_gone(id, PATIENCE)  # then it can be started or removed
+                return int(data)
+            self._wait_gone(id, None)
+        return state.exit_code
 
     def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         """Delete a container; force: kill it first if it runs. volumes: its anonymous volumes too."""
