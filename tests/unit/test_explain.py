@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from nanocontainer.cmd import explain as forms
-from nanocontainer.cmd import explain_calls, explain_html, explain_json, explain_markdown, explain_text
+from nanocontainer.cmd import explain_calls, explain_html, explain_json, explain_markdown, explain_short, explain_text
 from nanocontainer.cmd.paint import Paint, columns, plain
 from nanocontainer.errors import InvalidInput
 from nanocontainer.kernel import notation
-from nanocontainer.plan.explanation import Explanation, ShownCall, explain
+from nanocontainer.plan.explanation import Explanation, ShownCall, clause, explain
 from nanocontainer.plan.plan import Plan
 from nanocontainer.plan.rehearsal import Rehearsal
 from nanocontainer.plan.step import Step
@@ -133,6 +133,47 @@ def test_text_fits(wide: int) -> None:
     assert plain(coloured) == text
 
 
+@pytest.mark.parametrize("wide", [20, 40, 71, 72, 80, 100, 120, 240])
+def test_the_short_form_is_a_line_a_step(wide: int) -> None:
+    explained = explain(plan(network="bridge", tty=True))
+    text = explain_short.render(explained, wide, Paint(False))
+    lines = text.splitlines()
+    assert not [line for line in lines if columns(line) > wide and len(line.split()) > 3]
+    heads = [line for line in lines if re.match(r" *\d+ [● ] ", line)]
+    assert [re.findall(r"\w+", line)[1] for line in heads] == [step.name for step in explained.steps]
+    marked = [int(re.findall(r"\d+", line)[0]) for line in heads if "●" in line]
+    assert marked == [undo.number for undo in reversed(explained.undo)]
+    if wide >= 72:
+        assert len(lines) <= len(explained.steps) + 12
+        indents = {step.side: line.index(step.name) for step, line in zip(explained.steps, heads, strict=True)}
+        assert indents["host"] < indents["inside"]
+    assert "--explain" in " ".join(lines[-4:])
+    assert plain(explain_short.render(explained, wide, Paint(True))) == text
+
+
+def test_the_short_form_shows_who_waits() -> None:
+    host, inside, clone = (
+        next(kind for kind in CONCRETE if kind.__name__ == name) for name in ("MakeCgroup", "NewSession", "Clone")
+    )
+    made = Plan((example(host), example(clone), inside(), example(host), inside()))
+    lines = explain_short.render(explain(made), 100, Paint(False)).splitlines()
+    assert [line.strip() for line in lines if "──" in line] == [
+        "── on the host ──",
+        "── inside the new process ──",
+        "── on the host, which waits for what is inside ──",
+        "── inside the new process, which waits for the host ──",
+    ]
+
+
+@pytest.mark.parametrize("kind", CONCRETE, ids=lambda kind: kind.__name__)
+def test_the_first_clause_of_a_sentence_stands_for_itself(kind: type[Step]) -> None:
+    said = clause(example(kind).explain())
+    assert len(said.split()) >= 2
+    assert not said.endswith(("(", ",", " to", " the", " of", " for"))
+    assert said.count("(") == said.count(")")
+    assert not re.search(r"\w\(\d\)", said), "manual pages come after it"
+
+
 def test_on_a_wide_terminal_the_two_sides_stand_side_by_side() -> None:
     lines = explain_text.render(explain(plan()), 160, Paint(False)).splitlines()
     host = next(line for line in lines if " MountOverlay" in line)
@@ -145,7 +186,7 @@ def hostile() -> Explanation:
 
 
 def test_hostile_text_stays_text() -> None:
-    for form in (explain_text, explain_markdown, explain_html, explain_json):
+    for form in (explain_short, explain_text, explain_markdown, explain_html, explain_json):
         assert "\x1b" not in form.show(hostile())
     page = explain_html.show(hostile())
     assert "<script" not in page
@@ -176,7 +217,7 @@ def test_forms() -> None:
     assert [forms.form_of(said) for said in ("", "false", "true", "text", "html", "script")] == [
         "", "", "text", "text", "html", "script",
     ]  # fmt: skip
-    with pytest.raises(InvalidInput, match="the forms are text, json, markdown, html"):
+    with pytest.raises(InvalidInput, match="the forms are short, text, json, markdown, html"):
         forms.form_of("pdf")
 
 

@@ -78,6 +78,7 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 FILES = ":files"  # the shell shall complete a file name
 
 _FILE_FLAGS = frozenset(("env-file", "label-file", "cidfile", "input", "output", "root", "runroot", "volume", "device"))
+_FORMS = ("short", "text", "json", "markdown", "html")
 _VALUES: dict[str, tuple[str, ...]] = {  # of a flag; of one verb's flag, where it means something else there
     "anatomy format": ("text", "json", "html"),
     "anatomy only": (
@@ -85,12 +86,13 @@ _VALUES: dict[str, tuple[str, ...]] = {  # of a flag; of one verb's flag, where 
         "devices",
     ),
     "compare format": ("text", "json", "html"),
-    "exec explain": ("live",),
-    "start explain": ("live",),
+    "exec explain": (*_FORMS, "live"),
+    "run explain": (*_FORMS, "script", "live"),
+    "start explain": (*_FORMS, "live"),
     "trace format": ("table", "svg", "chrome", "json"),
     "attach": ("stdin", "stdout", "stderr"),
     "cgroupns": ("private", "host"),
-    "explain": ("text", "json", "markdown", "html", "script", "live"),
+    "explain": _FORMS,
     "format": ("table", "json"),
     "ipc": ("private", "shareable", "host", "container:"),
     "log-driver": ("json-file", "none"),

@@ -143,7 +143,7 @@ def confirm(warning: str, force: bool) -> None:
         raise NanoError("nothing was removed", "the answer was no")
 
 
-_EXPLAIN = ("explain", "", "optional", "text", "Show what it would do (text, json, markdown, html), and do nothing")
+_EXPLAIN = ("explain", "", "optional", "text", "Only show what it would do (short, text, json, markdown, html)")
 _TIMEOUT = ("timeout", "t", "int", 10, "Seconds to wait before SIGKILL; -1 waits for ever (default: the container's)")
 _TIME = ("time", "", "=timeout", None, "")
 _REFS = "[OPTIONS] CONTAINER [CONTAINER...]"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # form → (its module, which has show(explanation) -> str; what it is)
 FORMS = {
+    "short": ("explain_short", "the first look: one line a step"),
     "text": ("explain_text", "for people: steps, calls, what is undone"),
     "json": ("explain_json", "the same as data"),
     "markdown": ("explain_markdown", "the same as a document"),

@@ -22,20 +22,39 @@ WIDE = 150  # columns from which two fit side by side
 MOST = 240
 READABLE = 110  # columns of running text
 _ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
-_COLOURS = {"host": "yellow", "inside": "cyan"}
+COLOURS = {"host": "yellow", "inside": "cyan"}
 _LEFT = {"kernel": "leaves an object in the kernel: undone at the end", "disk": "leaves a file: undone at the end"}
 
 
 def show(explanation: Explanation) -> str:
     """For standard output as it is: its width, and colours where it is a terminal."""
-    columns = int(os.environ.get("COLUMNS") or 0) or (width() if os.isatty(STDOUT) else 100)
-    return render(explanation, min(max(columns, 20), MOST), Paint.of(STDOUT))
+    paint = Paint.of(STDOUT)
+    text = render(explanation, room(), paint)
+    return text + "".join(f"{paint.dim(line)}\n" for line in _too_long(text.count("\n")))
+
+
+def room() -> int:
+    """How many columns there are: the terminal's, or 100 in a pipe or a file."""
+    if os.isatty(STDOUT) or os.environ.get("COLUMNS"):
+        return min(width(), MOST)
+    return 100
+
+
+def _too_long(lines: int) -> list[str]:
+    """What to do where more was printed than a terminal shows. No pager is started that nobody has asked for."""
+    try:
+        if lines <= 2 * os.get_terminal_size(STDOUT).lines:
+            return []
+    except OSError:  # not a terminal
+        return []
+    hint = f"{lines} lines: --explain=short has one line a step; to turn pages, put  | less  behind the command."
+    return wrap(hint, min(room(), READABLE), "* ", "  ")
 
 
 def render(explanation: Explanation, columns: int, paint: Paint) -> str:
     """Lines of at most that many columns."""
     text = min(columns, READABLE)
-    lines = [paint.bold(line) for line in wrap(_plain(explanation.about), text)]
+    lines = [paint.bold(line) for line in wrap(for_people(explanation.about), text)]
     lines += [""]
     steps = explanation.steps
     if columns >= WIDE and {step.side for step in steps} == {"host", "inside"}:
@@ -48,8 +67,8 @@ def render(explanation: Explanation, columns: int, paint: Paint) -> str:
         lines += [*([""] * bool(steps)), *(paint.bold(line) for line in wrap(then, columns)), ""]
         for undo in explanation.undo:
             number = f"{undo.number:3}" if undo.number else "  -"
-            lines.append(f"{paint.dim(number)}  {paint(_plain(undo.name), 'bold')}")
-            lines += wrap(_plain(undo.sentence), text, _margin(5, columns))
+            lines.append(f"{paint.dim(number)}  {paint(for_people(undo.name), 'bold')}")
+            lines += wrap(for_people(undo.sentence), text, _margin(5, columns))
             lines += _calls(undo.calls, _margin(7, columns), columns, paint)
     every = [call for step in steps for call in step.calls] + [call for undo in explanation.undo for call in undo.calls]
     notes = list(explanation.notes)
@@ -59,7 +78,7 @@ def render(explanation: Explanation, columns: int, paint: Paint) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _plain(text: str) -> str:
+def for_people(text: str) -> str:
     """Text in which nothing acts. Ids are cut to their first 12 digits, as everywhere."""
     return _ID.sub(r"\1…", visible(text))
 
@@ -79,7 +98,7 @@ def _one_column(step: ExplainedStep, columns: int, paint: Paint) -> list[str]:
 def _two_columns(steps: tuple[ExplainedStep, ...], columns: int, paint: Paint) -> list[str]:
     half = (columns - 3) // 2
     bar = paint.dim("│")
-    heads = [paint(word, "bold", _COLOURS[side]) for side, word in (("host", "ON THE HOST"), ("inside", "INSIDE"))]
+    heads = [paint(word, "bold", COLOURS[side]) for side, word in (("host", "ON THE HOST"), ("inside", "INSIDE"))]
     lines = [f"{pad(heads[0], half)} {bar} {heads[1]}"]
     for step in steps:
         if step.sync:
@@ -92,8 +111,8 @@ def _two_columns(steps: tuple[ExplainedStep, ...], columns: int, paint: Paint) -
 
 
 def _step(step: ExplainedStep, shift: str, margin: str, columns: int, paint: Paint, *, side: bool) -> list[str]:
-    colour = _COLOURS[step.side]
-    name = paint(_plain(step.name), "bold", colour)
+    colour = COLOURS[step.side]
+    name = paint(for_people(step.name), "bold", colour)
     head = f"{shift if columns >= 40 else ''}{paint.dim(f'{step.number:3}')}  {name}"
     lines = [head]
     if side and _fits(head, step.side, columns):
@@ -106,7 +125,7 @@ def _step(step: ExplainedStep, shift: str, margin: str, columns: int, paint: Pai
             lines = [f"{head}  {paint.magenta(said)}"]
         else:
             lines += [paint.magenta(line) for line in wrap(said, columns, margin)]
-    lines += wrap(_plain(step.sentence), min(columns, READABLE), margin)
+    lines += wrap(for_people(step.sentence), min(columns, READABLE), margin)
     return lines + _calls(step.calls, margin + "  " * (columns >= 60), columns, paint)
 
 
@@ -119,7 +138,7 @@ def _calls(calls: tuple[ShownCall, ...], margin: str, columns: int, paint: Paint
     for line in explain_calls.lines(calls):
         indent = margin + " " * (len(line) - len(line.lstrip()))
         hang = indent + ("    " if columns >= 60 else "  ")
-        call, equals, result = _plain(line.lstrip()).partition(") = ")
+        call, equals, result = for_people(line.lstrip()).partition(") = ")
         glue = "\0" if columns >= 60 else " "  # not to be broken here
         said = call + (equals + result).replace(" ", glue)
         lines += [paint.dim(part.replace("\0", " ")) for part in wrap(said, columns, indent, hang)]

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 DETACH: Table = (
     ("detach", "d", "bool", False, "Run the container in the background and print its id"),
     ("sig-proxy", "", "bool", True, "Pass the signals this command receives on to the container"),
-    ("explain", "", "optional", "text", "Show steps and run none (text, json, markdown, html, script); live: run them"),
+    ("explain", "", "optional", "text", "Only show the steps (short, text, json, markdown, html, script); live: run"),
     ("step", "", "bool", False, "Stop before each step: look at the world outside and inside, go on, skip, abort"),
     ("break-at", "", "list", None, "Stop before this step (name or number)"),
 )
 
-EXPLAIN = ("explain", "", "optional", "text", "Show what it would do (text, json, markdown, html), and do nothing")
+EXPLAIN = ("explain", "", "optional", "text", "Only show what it would do (short, text, json, markdown, html)")
 
 CONTAINER: Table = (
     ("name", "", "string", "", "Name of the container"),

@@ -109,7 +109,7 @@ class EnsureBridge(Step):
 
     def explain(self) -> str:
         return (
-            f"Unless it is there, make the bridge {self.interface}, a switch in the kernel with the address "
+            f"Make the bridge {self.interface} unless it is there, a switch in the kernel with the address "
             f"{self.gateway}/{self.prefix}, and the rules that let its containers out and nobody in (NAT, published "
             f"ports, a guard); net.ipv4.ip_forward, which is turned on for that, stays on, as others may rely on it by "
             "then (rtnetlink(7), nft(8))."
@@ -274,8 +274,8 @@ class ConnectVeth(Step):
     def explain(self) -> str:
         back = ", from where it gets back what it sends to a port that it has published itself" * self.hairpin
         return (
-            f"Lay a cable, a pair of interfaces: {self.name} inside the namespace and {self.link} on the host, plugged "
-            f"into {self.bridge}{back}; both ends vanish with the namespace (veth(4), rtnetlink(7))."
+            f"Lay a cable from {self.name} in the namespace to {self.link} on the host, plugged into {self.bridge}"
+            f"{back}: it is a pair of interfaces, and both ends vanish with the namespace (veth(4), rtnetlink(7))."
         )
 
     def shell(self) -> str:

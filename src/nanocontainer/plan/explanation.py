@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .step import Step
 
 _PAGE = re.compile(r"\b([a-z_][\w.+-]*\(\d(?:const)?\)|PR_\w+\(2const\))", re.IGNORECASE)
+# Where a sentence goes on to say why, how, or what then
+_REST = re.compile(r": |; | \(|, (?=(?:so|because|which|and|before|where|for|by|until|as|than|to|gone)\b)")
 # The pages of calls that have none under their own name
 _PAGES = {
     "clone3": "clone(2)", "exit_group": "exit_group(2)", "openat": "open(2)", "fstatat": "stat(2)", "fstat": "stat(2)",
@@ -150,6 +152,11 @@ def undo_sentence(step: Step) -> str:
     """What an undo does, in words: the docstring of the step's own undo, or what the residue says."""
     said = (type(step).undo.__doc__ or "").strip()
     return " ".join(said.split()) if said else f"Take back what {type(step).__name__} has left."
+
+
+def clause(sentence: str) -> str:
+    """A sentence up to its first reason, list or manual page: what is done, in a few words and without a full stop."""
+    return _REST.split(sentence.removesuffix("."), maxsplit=1)[0]
 
 
 def _about(plan: Plan) -> str:

@@ -149,8 +149,8 @@ class SetLimit(Step):
 
     def explain(self) -> str:
         return (
-            f"Limit {self.says} for all processes of the container together: write {self.value!r} to {self.path} "
-            "(cgroups(7))."
+            f"Limit {self.says} to {self.value!r} for all processes of the container together: that is written to "
+            f"{self.path} (cgroups(7))."
         )
 
     def shell(self) -> str:

@@ -90,10 +90,11 @@ class BoundCapabilities(Step):
                 world.kernel.prctl(abi.PR_CAPBSET_DROP, number)
 
     def explain(self) -> str:
-        kept = ", ".join(name.removeprefix("CAP_") for name in names(self.keep)) or "none"
+        kept = [name.removeprefix("CAP_") for name in names(self.keep)]
+        what = f"all but {len(kept)}" if kept else "all"
         return (
-            "Of the pieces of root's power take all but these out of reach of everything in this container, for good: "
-            f"{kept} (prctl(2), capabilities(7))."
+            f"Take {what} of the pieces of root's power out of reach of everything in this container, "
+            f"for good; left: {', '.join(kept) or 'none'} (prctl(2), capabilities(7))."
         )
 
     def shell(self) -> str:
