@@ -209,7 +209,7 @@ def test_without_a_terminal_it_says_what_to_use_instead(nano: Nano) -> None:
 
 def test_a_step_that_does_not_exist_lists_those_that_do(clean: Nano) -> None:
     with clean.pty("run", "--rm", "--break-at", "PivotRoute", *NONE, "tiny", "true") as terminal:
-        terminal.expect("no step 'PivotRoute'.*MountProc.*did you mean PivotRoot")
+        terminal.expect("no step 'PivotRoute' in this start.*did you mean PivotRoot")
         assert terminal.wait() == 125
     assert clean("ps", "-aq").out == ""
     with clean.pty("run", "--rm", "--step", *NONE, "tiny", "true") as terminal:

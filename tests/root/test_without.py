@@ -61,9 +61,16 @@ def test_without_proc_and_pivot_root_the_hosts_processes_are_seen(clean: Nano) -
 
 
 def test_without_proc_alone_there_is_none(clean: Nano) -> None:
-    closed, opened = both(clean, "MountProc SetSysctls MaskPaths ProtectPaths", "sh", "-c", "ls /proc | wc -l")
+    closed, opened = both(clean, "mountproc", "sh", "-c", "ls /proc | wc -l")
     assert int(closed.out) > 10
     assert int(opened.out) == 0
+
+
+def test_who_needs_a_step_goes_with_it_and_that_is_said(clean: Nano) -> None:
+    done = clean("run", "--rm", *NONE, "--without", "mountproc", "tiny", "true")
+    said = " ".join(done.err.split())
+    assert said.startswith("Without MountProc: Nothing is at /proc")
+    assert said.endswith("With it go what needs it: SetSysctls, MaskPaths, ProtectPaths.")
 
 
 def test_without_a_filter_refused_calls_pass(clean: Nano) -> None:

@@ -8,7 +8,7 @@ from nanocontainer.container import joining, planner  # noqa: F401 (so that all 
 from nanocontainer.container.spec import Limits, Mount, Port, Spec, Ulimit
 from nanocontainer.engine import Engine
 from nanocontainer.errors import InvalidInput
-from nanocontainer.plan.omission import OPENINGS, dangers, find_step, leave_out, needed_by, opening, refuse
+from nanocontainer.plan.omission import OPENINGS, chosen, dangers, find_step, leave_out, needed_by, opening, refuse
 from nanocontainer.plan.plan import Plan
 from nanocontainer.plan.step import Step
 
@@ -58,35 +58,26 @@ def test_every_single_omission_is_whole_or_refused(plan: Plan) -> None:
         less.validate()
 
 
-def test_who_needs_a_step_is_named_and_the_hint_works(plan: Plan) -> None:
+def test_who_needs_a_step_goes_with_it(plan: Plan) -> None:
+    gone = ("MountProc", "SetSysctls", "MaskPaths", "ProtectPaths")
+    assert kinds(leave_out(plan, ["MountProc"])) == [kind for kind in kinds(plan) if kind not in gone]
+    left = chosen(plan, ["MountProc"])
+    assert {type(plan.steps[at]).__name__: cause for at, cause in left.items()} == dict.fromkeys(gone, "MountProc")
+    assert set(kinds(plan)) - set(kinds(leave_out(plan, ["CompileSeccomp"]))) == {"CompileSeccomp", "LoadSeccomp"}
+    with pytest.raises(InvalidInput, match="cannot be left out alone"):
+        refuse(plan, {plan.find("MountProc")})
+
+
+def test_a_danger_that_comes_along_must_be_forced(plan: Plan) -> None:
     with pytest.raises(InvalidInput) as caught:
-        leave_out(plan, ["MountProc"])
-    assert caught.value.why == "SetSysctls, MaskPaths and ProtectPaths need what it does"
-    named = caught.value.hint.partition(": ")[2].replace("--without ", "").split()
-    assert kinds(leave_out(plan, named)) == [kind for kind in kinds(plan) if kind not in named]
-    with pytest.raises(InvalidInput, match="LoadSeccomp needs what it does"):
-        leave_out(plan, ["CompileSeccomp"])
-    leave_out(plan, ["CompileSeccomp", "LoadSeccomp"])
-
-
-def test_all_hints_work(plan: Plan) -> None:
-    for name in dict.fromkeys(kinds(plan)):
-        try:
-            leave_out(plan, [name], forced=True)
-        except InvalidInput as error:
-            if error.hint:
-                words = error.hint.partition(": ")[2].replace("--without ", "").split()
-                leave_out(plan, words, forced=True)
+        leave_out(plan, ["MakeDevices"])
+    assert caught.value.what == "to leave out ConnectStreams (it needs MakeDevices) endangers the host"
+    leave_out(plan, ["MakeDevices"], forced=True)
 
 
 @pytest.mark.parametrize("name", ["Clone", "Exec", "MakeLauncher", "MakeCgroup", "HoldAddress", "AttachRootfs",
-                                  "MountOverlay", "LookUpUser", "MakeNetworkNamespace"])  # fmt: skip
+                                  "MountOverlay", "LookUpUser"])  # fmt: skip
 def test_what_there_is_no_container_without(plan: Plan, name: str) -> None:
-    rest = ["EnterNetworkNamespace", "SetSysctls"] if name == "MakeNetworkNamespace" else []
-    if rest:
-        with pytest.raises(InvalidInput, match="alone"):
-            leave_out(plan, [name, *rest], forced=True)
-        return
     with pytest.raises(InvalidInput, match=f"{name} cannot be left out"):
         leave_out(plan, [name], forced=True)
 
@@ -133,7 +124,17 @@ def test_names_that_are_none(plan: Plan) -> None:
     with pytest.raises(InvalidInput) as caught:
         leave_out(plan, ["MountPorc"])
     assert "MountProc" in caught.value.hint
+    assert caught.value.why == ""  # and no list of all
+    with pytest.raises(InvalidInput) as caught:
+        leave_out(plan, ["Nothing"])
     assert "PivotRoot" in caught.value.why
+    with pytest.raises(InvalidInput, match="no step '3'") as caught:
+        leave_out(plan, ["3"])
+    assert caught.value.hint == f"by its name: step 3 is {kinds(plan)[2]}"
+    with pytest.raises(InvalidInput) as caught:
+        leave_out(plan, ["seccomp"])
+    assert caught.value.hint == "did you mean CompileSeccomp or LoadSeccomp?"
+    assert leave_out(plan, ["mountproc"]) == leave_out(plan, ["MountProc"])
     for word in ("0", "999", "nothing", "", "²"):
         with pytest.raises(InvalidInput):
             find_step(plan, word)

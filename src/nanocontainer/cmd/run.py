@@ -36,7 +36,7 @@ def run(app: App, given: Given) -> int:
     if spec.without:
         from .without import announce
 
-        announce(app, spec)
+        spec = announce(app, spec)
     _make_ready(app, given)
     begin = _detached if given["detach"] else _attached
     try:
@@ -123,7 +123,7 @@ def create(app: App, given: Given) -> int:
     if spec.without:
         from .without import announce
 
-        announce(app, spec)
+        spec = announce(app, spec)
     _make_ready(app, given)
     pull = "never" if given["pull"] == "never" else "missing"
     id = app.engine.create(spec, pull=pull, platform=given["platform"], on_progress=_progress(given))

@@ -291,7 +291,11 @@ class Stepper(Watch):
         return lines
 
     def _help(self, index: int) -> list[str]:
-        return [f"  {self.paint.bold(pad(name, 9))} {what}" for name, what in COMMANDS.items()]
+        lines = []
+        for name, what in COMMANDS.items():
+            first, *rest = self._wrap(what, f"  {pad(name, 9)} ", " " * 12)
+            lines += [first.replace(name, self.paint.bold(name), 1), *rest]
+        return lines
 
     def _explain(self, index: int) -> list[str]:
         step = self.plan.steps[index]
@@ -323,7 +327,8 @@ class Stepper(Watch):
             lines.append("Nothing had been done.")
         if self.kept:
             lines += self._wrap("The container stays, not started: see ps -a. With --rm nothing would be left.")
-        left = [path for path in (self._cgroup(),) if path and os.path.isdir(path)]
+        own = self.plan.find("MakeCgroup") >= 0  # exec's is the container's
+        left = [path for path in (self._cgroup(),) if own and path and os.path.isdir(path)]
         if self.init and os.path.isdir(f"/proc/{self.init}") and not _is_zombie(self.init):
             left.append(f"process {self.init}")
         lines += [self.paint.red(f"Still there: {what}") for what in left]

@@ -3,7 +3,7 @@
 A wall is understood best where it is missing. So a step can be left out: of a whole start (`run --without STEP`), or of
 one that is being stepped (`skip`). Each step has its lesson here. Three rules judge a choice:
 
- 1. Who needs a step must be left out with it: who reads its slot, and who relies on what it does (`needed`).
+ 1. Who needs a step is left out with it: who reads its slot, and who relies on what it does (`needed`).
  2. Some steps cannot be left out: there would be no container, or something could never be taken back (`never`).
  3. What endangers the host, and not only the container, must be forced (`danger`).
 """
@@ -54,7 +54,10 @@ OPENINGS: dict[str, Opening] = {
         "Every device may be opened. Root inside may make any node (mknod(2)), the host's disk too, and read it.",
         danger="the host's disks can be read and written from inside, below all file systems",
     ),
-    "MakeNetworkNamespace": Opening("There is no network of its own."),
+    "MakeNetworkNamespace": Opening(
+        "There is no network of its own: it stands in the host's, and reaches what listens on 127.0.0.1. As --network "
+        "host."
+    ),
     "RaiseLoopback": Opening("127.0.0.1 does not answer: what talks to itself fails."),
     "EnsureBridge": Opening("There is no bridge to plug the container into.", needed=("ConnectVeth", "PublishPorts")),
     "HoldAddress": Opening(never=_ITS_UNDO),
@@ -66,7 +69,7 @@ OPENINGS: dict[str, Opening] = {
     "AddAddress": Opening("The cable has no address: nobody can be reached.", needed=("AddDefaultRoute",)),
     "AddDefaultRoute": Opening("No way out: only its own network can be reached. This closes more than it opens."),
     "PublishPorts": Opening("Nobody from outside reaches the port, though it is reserved for the container."),
-    "OpenNetworkNamespace": Opening("There is no network to join."),
+    "OpenNetworkNamespace": Opening("There is no network to join: it stands in the host's, as --network host."),
     "MountOverlay": Opening("There is no root file system."),
     "WriteFile": Opening(
         "The container has the image's file of that name, which says nothing of this container.", needed=("MountBind",)
@@ -76,7 +79,7 @@ OPENINGS: dict[str, Opening] = {
     "MakeLauncher": Opening(never="there would be no program that becomes the command"),
     "MakeTerminals": Opening("There are no pseudo-terminals inside."),
     "OpenTerminal": Opening("The container has no terminal."),
-    "CompileSeccomp": Opening("There is no filter to load."),
+    "CompileSeccomp": Opening("There is no filter to load: all system calls pass to the kernel."),
     "OpenProcess": Opening("There is no hold on the container that is joined."),
     "Clone": Opening(
         never="there would be no process. To share one namespace with the host: --pid, --uts, --ipc, --network or "
@@ -215,41 +218,50 @@ def _relies(step: Step, on: Step) -> bool:
 
 
 def leave_out(plan: Plan, names: Iterable[str], *, forced: bool = False) -> Plan:
-    """The plan without all steps of these class names. InvalidInput: there is no such step, others need it, it cannot
-    be left out, or that must be forced."""
-    wanted = dict.fromkeys(names)
-    kinds = [type(step).__name__ for step in plan]
-    for name in wanted:
-        if name not in kinds:
-            raise no_step(plan, name)
-    left = {index for index, kind in enumerate(kinds) if kind in wanted}
-    refuse(plan, left, forced=forced)
+    """The plan without all steps of these class names, in any case, and without those that need them. InvalidInput:
+    there is no such step, it cannot be left out, or that must be forced."""
+    left = chosen(plan, names)
+    refuse(plan, set(left), forced=forced, reasons=left)
     return Plan(tuple(step for index, step in enumerate(plan) if index not in left), plan.given).validate()
 
 
-def refuse(plan: Plan, left: set[int], *, forced: bool = False) -> None:
-    """InvalidInput where these steps must not be left out."""
+def chosen(plan: Plan, names: Iterable[str]) -> dict[int, str]:
+    """The indexes of all steps of these class names, in any case, and of those that need them, each with the name of
+    the step for which it goes: its own, or the one it needs. InvalidInput: there is no such step."""
+    left: dict[int, str] = {}
+    for name in names:
+        same = [at for at, step in enumerate(plan) if type(step).__name__.lower() == name.lower()]
+        if not same:
+            raise no_step(plan, name)
+        left |= {at: type(plan.steps[at]).__name__ for at in same}
+    for index, name in list(left.items()):
+        for at in needed_by(plan, index):
+            left.setdefault(at, name)
+    return left
+
+
+def refuse(plan: Plan, left: set[int], *, forced: bool = False, reasons: dict[int, str] | None = None) -> None:
+    """InvalidInput where these steps must not be left out. reasons: for which step each of them goes (`chosen`)."""
     for index in sorted(left):
         name = type(plan.steps[index]).__name__
         what = f"{name} cannot be left out"
         if why := opening(plan.steps[index]).never:
             raise InvalidInput(what, why)
-        others = [at for at in needed_by(plan, index) if at not in left]
+        others = needed_by(plan, index)
         must = [at for at in others if opening(plan.steps[at]).never]
         if must:
             first = plan.steps[must[0]]
             because = f"that cannot be left out: {opening(first).never}"
             raise InvalidInput(what, f"{type(first).__name__} needs it, and {because}")
-        if others:
-            more = tuple(dict.fromkeys(type(plan.steps[at]).__name__ for at in others))
+        if more := tuple(dict.fromkeys(type(plan.steps[at]).__name__ for at in others if at not in left)):
             raise InvalidInput(
-                f"{name} cannot be left out alone",
-                f"{_list(more)} need{'s' if len(more) == 1 else ''} what it does",
-                "leave out all of them: " + " ".join(f"--without {other}" for other in (name, *more)),
+                f"{name} cannot be left out alone", f"{_list(more)} need{'s' if len(more) == 1 else ''} what it does"
             )
     if not forced and (found := dangers(plan, left)):
+        causes = {type(plan.steps[at]).__name__: name for at, name in (reasons or {}).items()}
+        named = (f"{name} (it needs {causes[name]})" if causes.get(name, name) != name else name for name in found)
         raise InvalidInput(
-            f"to leave out {_list(tuple(found))} endangers the host",
+            f"to leave out {_list(tuple(named))} endangers the host",
             "; ".join(found.values()),
             "in a machine you can lose: --force-without",
         )
@@ -275,14 +287,18 @@ def dangers(plan: Plan, left: set[int]) -> dict[str, str]:
 
 
 def no_step(plan: Plan, name: str) -> InvalidInput:
-    """The error for a step that is not in this plan; it lists those that are."""
+    """The error for a step that is not in this plan: the one that may be meant, or where they are listed."""
     from difflib import get_close_matches
 
-    kinds = list(dict.fromkeys(type(step).__name__ for step in plan))
-    lowered = {kind.lower(): kind for kind in kinds}
-    close = get_close_matches(name.lower(), lowered, 1, 0.6)
-    hint = f"did you mean {lowered[close[0]]}?" if close else ""
-    return InvalidInput(f"there is no step {name!r} in this start", f"its steps are {', '.join(kinds)}", hint)
+    what = f"there is no step {name!r} in this start"
+    if name.isascii() and name.isdecimal() and 1 <= int(name) <= len(plan):
+        return InvalidInput(what, "", f"by its name: step {name} is {type(plan.steps[int(name) - 1]).__name__}")
+    lowered = {type(step).__name__.lower(): type(step).__name__ for step in plan}
+    word = name.lower()
+    close = [one for one in lowered if word and word in one] or get_close_matches(word, lowered, 1, 0.6)
+    if close:
+        return InvalidInput(what, "", f"did you mean {_list(tuple(lowered[one] for one in close), 'or')}?")
+    return InvalidInput(what, f"its steps are {', '.join(lowered.values())}")
 
 
 def find_step(plan: Plan, word: str) -> int:
@@ -297,5 +313,5 @@ def find_step(plan: Plan, word: str) -> int:
     raise no_step(plan, word)
 
 
-def _list(names: tuple[str, ...]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _list(names: tuple[str, ...], last: str = "and") -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
