@@ -578,6 +578,21 @@ class Engine:
 
         return explaining.stop(self.life, self.life.store.load(self.resolve_id(ref)), timeout, signal)
 
+    def explain_kill(self, ref: str, signal: str = "KILL") -> Explanation:
+        """What kill would do. NotRunning."""
+        from .container import explaining
+
+        return explaining.kill(self.life, self.life.store.load(self.resolve_id(ref)), signal)
+
+    def explain_restart(self, ref: str, timeout: int | None = None) -> list[Explanation]:
+        """What restart would do: its stop, where it runs, and its start."""
+        from .container import explaining
+        from .kernel.facts import probe
+
+        container = self.life.store.load(self.resolve_id(ref))
+        layers = self.life.images.layer_paths(self.life.images.find(container.spec.image_id))
+        return explaining.restart(self.life, container, timeout, layers, probe())
+
     def explain_remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> Explanation:
         """What remove would do. Conflict where it runs and force is not said."""
         from .container import explaining

@@ -195,6 +195,34 @@ def test_a_stop_is_explained_from_the_containers_own_journal(clean: Nano) -> Non
     assert "no such container" in clean("rm", "--explain", "nobody", check=False).err
 
 
+def test_a_kill_is_explained_and_its_end_where_it_is_one(clean: Nano) -> None:
+    id = clean("run", "-d", "--name", "web", "--network", "none", "tiny", "sleep", "100").out.strip()
+    data = shown(clean, "kill", "web")
+    assert [step["name"] for step in data["steps"]] == ["SendSignal", "WaitForEnd"]
+    assert "SIGKILL" in str(data["steps"][0]["calls"])
+    assert data["undo"] == shown(clean, "stop", "web")["undo"]
+    data = shown(clean, "kill", "--signal", "HUP", "web")
+    assert [step["name"] for step in data["steps"]] == ["SendSignal"] and not data["undo"]
+    assert "SIGHUP" in str(data["steps"][0]["calls"])
+    assert clean("ps", "-q").out.strip() == id[:12], "explaining has killed it"
+    clean("kill", "web")
+    done = clean("kill", "--explain", "web", check=False)
+    assert done.code == 1 and "it is not running" in done.err
+
+
+def test_a_restart_is_a_stop_and_a_start(clean: Nano) -> None:
+    clean("run", "-d", "--name", "web", "--network", "none", "tiny", "sleep", "100")
+    pid = clean("inspect", "--format", "{{.State.Pid}}", "web").out
+    stop, start = clean("restart", "--explain=short", "web").out.split("This is the short form", 1)
+    assert "SendSignal" in stop and "Then taken back" in stop
+    assert " Exec " in start
+    done = clean("restart", "--explain=html", "web", check=False)
+    assert done.code == 1 and "stop --explain=html, start --explain=html" in done.err
+    assert clean("inspect", "--format", "{{.State.Pid}}", "web").out == pid
+    clean("stop", "-t", "0", "web")
+    assert "SendSignal" not in clean("restart", "--explain=short", "web").out
+
+
 def test_a_create_is_explained_and_makes_nothing(clean: Nano) -> None:
     data = shown(clean, "create", "--name", "later", "tiny", "true")
     assert [step["name"] for step in data["steps"]] == ["ClaimName", "MakeDirectories", "SaveState", "NoteEvent"]

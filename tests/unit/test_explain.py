@@ -97,6 +97,13 @@ def test_the_notation() -> None:
     assert "CLONE_NEWPID" in clone.text and "cgroup=$cgroup" in clone.text and clone.text.endswith(" = $pid")
 
 
+def test_on_an_idle_host_nothing_is_there_that_nobody_has_made() -> None:
+    makes = calls(next(step for step in plan(network="none") if type(step).__name__ == "MakeCgroup"))
+    parent, own = (call for call in makes if call.startswith("mkdir("))
+    assert makes[0].startswith("fstatat(")
+    assert own.split('"')[1].rpartition("/")[0] == parent.split('"')[1]
+
+
 def test_values_in_notation() -> None:
     names = notation.Names()
     one = names.new("one")

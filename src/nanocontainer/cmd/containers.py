@@ -46,10 +46,20 @@ def restart(app: App, given: Given) -> int:
     if given["signal"]:
         raise InvalidInput("--signal of restart is not supported yet", "", "use stop --signal and start")
     timeout = given["timeout"] if "timeout" in given else None
+    if given["explain"]:
+        from .explain import show_all, wanted
+
+        if form := wanted(given, root="cannot look at containers"):
+            return show_all(form, [part for ref in given.args for part in app.engine.explain_restart(ref, timeout)])
     return each(given.args, lambda ref: app.engine.restart(ref, timeout), app.debug)
 
 
 def kill(app: App, given: Given) -> int:
+    if given["explain"]:
+        from .explain import show_each, wanted
+
+        if form := wanted(given, root="cannot look at containers"):
+            return show_each(form, given.args, lambda ref: app.engine.explain_kill(ref, given["signal"]))
     return each(given.args, lambda ref: app.engine.kill(ref, given["signal"]), app.debug)
 
 
@@ -161,7 +171,7 @@ RESTART = Command(
     "restart",
     _REFS,
     "Stop and start one or more containers. What they have written stays.",
-    (("signal", "s", "string", "", ""), _TIMEOUT, _TIME),
+    (("signal", "s", "string", "", ""), _TIMEOUT, _TIME, _EXPLAIN),
     restart,
     least=1,
 )
@@ -169,7 +179,7 @@ KILL = Command(
     "kill",
     _REFS,
     "Send a signal to the first process of one or more running containers: SIGKILL unless told otherwise.",
-    (("signal", "s", "string", "KILL", "Signal to send, a name or a number"),),
+    (("signal", "s", "string", "KILL", "Signal to send, a name or a number"), _EXPLAIN),
     kill,
     least=1,
     examples=(("Make a server read its configuration again", "nanocontainer kill -s HUP web"),),

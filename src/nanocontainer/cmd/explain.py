@@ -52,9 +52,17 @@ def wanted(given: Given, *, root: str = "") -> str:
 
 
 def show_each(form: str, refs: list[str], make: Callable[[str], Explanation]) -> int:
-    """Print one explanation after the other; the exit code."""
-    for ref in refs:
-        show(form, lambda: make(ref))  # noqa: B023 (called at once)
+    """Print the explanation of each; the exit code."""
+    return show_all(form, [make(ref) for ref in refs])
+
+
+def show_all(form: str, explanations: list[Explanation]) -> int:
+    """Print one explanation after the other; the exit code. InvalidInput where a page would have to be several."""
+    if form == "html" and len(explanations) > 1:
+        verbs = ", ".join(f"{one.command} --explain=html" for one in explanations)
+        raise InvalidInput("cannot put several explanations on one page", "", f"ask for one at a time: {verbs}")
+    for explanation in explanations:
+        show(form, lambda: explanation)  # noqa: B023 (called at once)
     return 0
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ROOMY = 72  # columns from which a step's name and what it does stand on one line
 _SIDES = {"host": "on the host", "inside": "inside the new process"}
-_MARK = "●"
+MARK = "●"
 _PATH = re.compile(r"/[^\s,:;()']{20,}")
 _HEADS = (24, 5)  # characters that are left of a long path's beginning, where there is little room and very little
 
@@ -48,7 +48,7 @@ def render(explanation: Explanation, width: int, paint: Paint) -> str:
             yield head + _fitted(said, width - columns(head))
         else:
             yield head + named
-            yield from (paint.dim(part) for part in wrap(_shortened(said, _HEADS[1]), width, " " * columns(head)))
+            yield from (paint.dim(part) for part in wrap(shortened(said), width, " " * columns(head)))
 
     lines.append("")
     before = ""
@@ -58,11 +58,11 @@ def render(explanation: Explanation, width: int, paint: Paint) -> str:
         if step.side != before and len(sides) > 1:
             lines += [paint.dim(said) for said in wrap(f"── {_turn(step)} ──", width, f"      {shift}")]
         before = step.side
-        mark = _MARK if step.residue in ("kernel", "disk") else " "
+        mark = MARK if step.residue in ("kernel", "disk") else " "
         lines += line(step.number, mark, shift, step.name, step.sentence, COLOURS[step.side])
     lines += [""] * bool(explanation.steps)
     if explanation.undo and explanation.undo[0].number:
-        said = f"{_MARK} outlives the container: undone when it ends, newest first: {_numbers(explanation)}."
+        said = f"{MARK} outlives the container: undone when it ends, newest first: {_numbers(explanation)}."
         lines += wrap(said, text, "", "  ")
     elif explanation.undo:
         lines.append(paint.bold("Then taken back, in this order:"))
@@ -91,7 +91,7 @@ def _fitted(said: str, width: int) -> str:
     """A clause in that many columns: long paths lose their middle first, then the last words are left out."""
     for head in _HEADS:
         if columns(said) > width:
-            said = _shortened(said, head)
+            said = shortened(said, head)
     if columns(said) <= width:
         return said
     shown = cut(said, max(width, 1))
@@ -102,8 +102,8 @@ def _fitted(said: str, width: int) -> str:
     return shown
 
 
-def _shortened(said: str, most: int) -> str:
-    """A text whose long paths are beginning/…/end."""
+def shortened(said: str, most: int = _HEADS[-1]) -> str:
+    """A text whose long paths are beginning/…/end. most: characters of such a beginning."""
 
     def short(path: re.Match[str]) -> str:
         *above, last = path[0].split("/")

@@ -1,7 +1,7 @@
 """What verbs on containers would do, for --explain: nothing is done, and nothing is swept or settled on the way.
 
-`start` and `exec` are plans, and explained as those. `create`, `stop` and `rm` are a few acts and the undo of what the
-container's real journal names: their own code is rehearsed (plan/rehearsal.py), act by act.
+`start` and `exec` are plans, and explained as those. `create`, `stop`, `kill` and `rm` are a few acts and the undo of
+what the container's real journal names: their own code is rehearsed (plan/rehearsal.py), act by act.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ..clock import rfc3339
 from ..errors import Conflict, NotRunning
 from ..network import allot, names
 from ..plan import journal
-from ..plan.explanation import NOTES, ExplainedStep, ExplainedUndo, Explanation, act, undo_of
+from ..plan.explanation import NOTES, ExplainedStep, ExplainedUndo, Explanation, act, explain, undo_of
 from ..plan.rehearsal import Rehearsal
 from ..runtime import limits
 from . import planner, residues  # noqa: F401 (residues: so that the journal's steps are known)
@@ -121,14 +121,38 @@ def stop(life: Lifecycle, container: Container, timeout: int | None, signal: str
         ]  # fmt: skip
     if state.status == "paused":
         steps.insert(0, _thaw(stage, state))
-    undo = _undo(stage, life, spec)
-    about = (
-        f"Container {spec.name} is asked to end, and killed after {seconds} seconds. Its keeper then takes back the "
-        f"{len(undo)} steps of its journal"
-        + (" and deletes it (--rm)." if spec.auto_remove else "; what it has written stays.")
-    )
-    ends = _forget(stage, life, spec) + (_remove(stage, life, spec, anonymous=True) if spec.auto_remove else ())
-    return Explanation("stop", about, _numbered(steps), (*undo, *ends), notes=NOTES)
+    patience = "waited for as long as it takes" if seconds < 0 else f"killed after {seconds} seconds"
+    then, undo = _end(stage, life, spec)
+    about = f"Container {spec.name} is asked to end, and {patience}. {then}"
+    return Explanation("stop", about, _numbered(steps), undo, notes=NOTES)
+
+
+def kill(life: Lifecycle, container: Container, signal: str) -> Explanation:
+    """`kill` of a running container: one signal, and where that is SIGKILL its end."""
+    spec, state = container.spec, container.state
+    if state.status not in _RUNNING:
+        raise NotRunning(f"cannot kill container {spec.name}", "it is not running")
+    number = number_of(signal or "KILL")
+    stage = _stage(spec.id, state)
+    if number != 9:
+        step = _send(stage, container, number, f"Send signal {number} (signal(7)) to the container's first process")
+        about = f"Container {spec.name} gets a signal. What comes of it is up to its command: the container may run on."
+        return Explanation("kill", about, _numbered([step]), notes=NOTES)
+    steps = [
+        _send(stage, container, 9, "Kill the container's first process, and with it all others (signal(7))"),
+        _wait(stage, container, 10),
+    ]
+    then, undo = _end(stage, life, spec)
+    return Explanation("kill", f"Container {spec.name} is killed. {then}", _numbered(steps), undo, notes=NOTES)
+
+
+def restart(
+    life: Lifecycle, container: Container, timeout: int | None, layers: tuple[str, ...], host: Facts
+) -> list[Explanation]:
+    """`restart`: stop where it runs, and start."""
+    first = [stop(life, container, timeout, "")] if container.state.status in _RUNNING else []
+    at_rest = container.replace(state=State(status="exited"))
+    return [*first, explain(plan_of_start(life, at_rest, layers, host), "start")]
 
 
 def remove(life: Lifecycle, container: Container, *, force: bool, volumes: bool) -> Explanation:
@@ -197,6 +221,14 @@ def _thaw(stage: Rehearsal, state: State) -> ExplainedStep:
     freeze = stage.copy_of("runtime.cgroup").freeze
     return act(stage, "Unpause", "Let its processes go on: a frozen one gets no signal but SIGKILL "
                "(cgroups(7), cgroup.freeze).", lambda: freeze(stage.kernel, state.cgroup, False))  # fmt: skip
+
+
+def _end(stage: Rehearsal, life: Lifecycle, spec: Spec) -> tuple[str, tuple[ExplainedUndo, ...]]:
+    """What the keeper takes back when its container has ended: in a sentence, and each."""
+    undo = _undo(stage, life, spec)
+    ends = _forget(stage, life, spec) + (_remove(stage, life, spec, anonymous=True) if spec.auto_remove else ())
+    stays = " and deletes it (--rm)" if spec.auto_remove else "; what it has written stays"
+    return f"Its keeper then takes back the {len(undo)} steps of its journal{stays}.", (*undo, *ends)
 
 
 def _undo(stage: Rehearsal, life: Lifecycle, spec: Spec) -> tuple[ExplainedUndo, ...]:

@@ -45,6 +45,8 @@ class Rehearsal:
         self._stands = self.machine.modules()
         self._copies: dict[str, ModuleType] = {}
         self._builtins = {**vars(builtins), "__import__": self._import, "open": self._open}
+        # The one question to the disk that is asked with stat(2): nothing is there that nobody has made
+        self.copy(f"{_PACKAGE}.paths").is_there = self._stands["os"].path.exists
         self.world = self.copy(f"{_PACKAGE}.plan.step").World(self.copy(f"{_PACKAGE}.kernel.calls").Kernel())
         for slot in given:
             self.world[slot] = self.machine.names.new(slot)
