@@ -49,6 +49,13 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "init": ("--network", "none", "--init"),
 }  # fmt: skip
 
+# Words that would act, were they not quoted, in the part inside and in the shell that becomes the command.
+HOSTILE = "x\nINSIDE\n  touch {tmp}/struck\n$(touch {tmp}/struck)`touch {tmp}/struck`'\"; touch {tmp}/struck; \\"
+SHAPES["hostile"] = (
+    "--network", "none", "-e", f"A={HOSTILE}", "-e", f"PWD={HOSTILE}", "-w", f"/{HOSTILE}", "-v",
+    f"{{tmp}}/shared:/{HOSTILE}", "--tmpfs", f"/t/{HOSTILE}",
+)  # fmt: skip
+
 # In what a script's container may differ: shape (or all of them) → fact → why.
 DIFFERENCES: dict[str, dict[str, str]] = {
     "init": {

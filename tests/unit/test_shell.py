@@ -25,7 +25,7 @@ from .test_steps import CONCRETE, everyone, example
 
 PARTS = {"", "host", "inside", "born", "call", "privileges", "last", "exec", "pivot"}
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
-HOSTILE = ("a b", "'", '"', "$x", "`x`", "\\", "*", "x\ny", "", "-n", "~", "#", "é", "'\"'\"'")
+HOSTILE = ("a b", "'", '"', "$x", "`x`", "\\", "*", "x\ny", "a\nINSIDE\nb", "\n'\n", "", "-n", "~", "#", "é", "'\"'\"'")
 
 
 def parses(text: str, shell: str = "dash") -> None:
@@ -55,7 +55,9 @@ def test_what_is_left_on_the_host_is_taken_back_by_the_script_too(kind: type[Ste
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_words_stay_words(text: str) -> None:
-    script = f"printf '%s\\0' {quote(text)} {path_word(text)}; {document('/dev/stdout', text)}"
+    assert "\n" not in quote(text) + path_word(text)
+    words = f"printf '%s\\0' {quote(text)} {path_word(text)}"
+    script = f"{shelltexts.NEWLINE}\n{words}; {document('/dev/stdout', text)}"
     out = subprocess.run(["dash", "-c", script], capture_output=True, check=True).stdout
     assert out == f"{text}\0{text}\0{text.rstrip()}\n".encode()
 
@@ -112,6 +114,21 @@ def test_shellcheck_has_nothing_to_say(name: str) -> None:
     for part in (text, handed + inside_of(text)):
         done = subprocess.run([program, "--shell=dash", "-"], input=part, text=True, capture_output=True)
         assert done.stdout == ""
+
+
+def test_no_word_of_the_command_ends_the_part_inside() -> None:
+    plan = STARTS["none"]
+    hostile = "echo\nINSIDE\nfalse\n"
+    steps = [
+        step.replace(args=(hostile,), env=(f"A={hostile}", f"PWD={hostile}")) if type(step).__name__ == "Exec"
+        else step.replace(path=hostile) if type(step).__name__ in ("EnterWorkDir", "MakeWorkDir")
+        else step
+        for step in plan
+    ]  # fmt: skip
+    text = script(plan.replace(steps=tuple(steps)))
+    parses(text)
+    ends = [line.strip() for line in text.split("\n") if line.strip().startswith("INSIDE")]
+    assert ends == [re.search(r"/inside\" <<'(.*)'", text)[1]]  # type: ignore[index]
 
 
 # --- functions

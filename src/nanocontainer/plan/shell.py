@@ -25,7 +25,7 @@ from textwrap import indent, wrap
 
 from ..record import Record
 from . import shelltexts
-from .step import path_word, quote
+from .step import NEWLINE, end_of, path_word, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def as_script(plan: Plan, setting: Setting) -> str:
             _settings(setting),
             *([shelltexts.CALLS] if parts.kinds("call") or plan.find("AllowDevices") >= 0 else []),
             *host,
-            shelltexts.WRITE_INSIDE.format(inside=_inside(parts, inside)),
+            _document(_inside(parts, inside)),
             "\n".join((*born, _birth(parts))),
             shelltexts.WAIT_READY,
             *parts.of("pivot"),
@@ -125,7 +125,8 @@ def _sentence(number: int, step: Step) -> str:
 
 
 def _comment(text: str) -> str:
-    return "\n".join(wrap(text, WIDTH, initial_indent="# ", subsequent_indent="#    "))
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return "\n".join(wrap(shown, WIDTH, initial_indent="# ", subsequent_indent="#    "))
 
 
 def _head(plan: Plan, setting: Setting, body: str) -> str:
@@ -137,6 +138,7 @@ def _head(plan: Plan, setting: Setting, body: str) -> str:
     notes = "\n#\n".join(_comment(note) for note in (needs, *setting.notes))
     return shelltexts.HEAD.format(
         title=_comment(setting.title), steps=len(plan), notes=notes, tools=tools,
+        newline=shelltexts.NEWLINE if NEWLINE in body else "",
         interrupt=": # the terminal tells the command itself" if "tty -s" in body else "exit 130",
     )  # fmt: skip
 
@@ -164,7 +166,7 @@ def _settings(setting: Setting) -> str:
         f'dir={path_word(parent)}/"$id" # files of this container, gone at its end',
         'rootfs="$dir/rootfs"',
         '[ ! -e "$dir" ] || die "$dir exists: is this script running already? If not, remove it"',
-        f"""undo 'rm -rf --one-file-system "$dir"; rmdir {path_word(parent)} 2>/dev/null'""",
+        "undo " + quote(f'rm -rf --one-file-system "$dir"; rmdir {path_word(parent)} 2>/dev/null'),
         'mkdir -p "$dir/rootfs" "$dir/upper" "$dir/work"',
         f'chmod --reference={path_word(setting.layer)} "$dir/upper"',
         f'chown --reference={path_word(setting.layer)} "$dir/upper"',
@@ -183,6 +185,10 @@ def _inside(parts: _Parts, paragraphs: list[str]) -> str:
     return f"{_functions(body, shelltexts.INSIDE_FUNCTIONS)}\n{body}"
 
 
+def _document(inside: str) -> str:
+    return shelltexts.WRITE_INSIDE.format(inside=inside, end=end_of(inside, "INSIDE"))
+
+
 def _birth(parts: _Parts) -> str:
     words = [*parts.words("born"), 'sh -eu "$dir/inside"']
     return shelltexts.BIRTH.format(chain=_chain(words, "        "))
@@ -197,6 +203,8 @@ def _becoming(parts: _Parts) -> str:
     last = [line for _, step in parts.kinds("last") if step not in reaper for line in step.shell().split("\n")]
     end = reaper[0].shell().split("\n") if reaper else ['exec "$@" 7<&- 8>&- 9>&-']
     again = [f"export {quote(item)}" for item in _env(command) if item.partition("=")[0] in ("PWD", "OLDPWD")]
+    if any(NEWLINE in line for line in (*last, *again)):
+        last = [shelltexts.NEWLINE_WITHOUT_MARGIN, *last]
     text = "\n".join((shelltexts.AWAIT, *last, "unset PWD OLDPWD # the shell's own", *again, *end))
     return shelltexts.BECOME.format(
         chain=_chain([

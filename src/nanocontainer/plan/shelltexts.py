@@ -8,6 +8,12 @@ TOOLS = (
     "ip", "bridge", "nft", "ss",
 )  # fmt: skip
 
+NEWLINE = """\
+newline='
+'
+"""
+NEWLINE_WITHOUT_MARGIN = NEWLINE + 'newline=${newline%"${newline#?}"} # its first character'
+
 HEAD = """\
 #!/bin/sh
 {title}
@@ -21,7 +27,7 @@ HEAD = """\
 set -eu
 set -a # the part inside knows all variables
 umask 022
-PATH=$PATH:/usr/sbin:/sbin
+{newline}PATH=$PATH:/usr/sbin:/sbin
 
 warn() {{ echo "$0: warning: $*" >&2; }}
 die() {{ echo "$0: $*" >&2; exit 125; }}
@@ -240,13 +246,13 @@ CALLS = _CALL_PERL + _CALL
 
 WRITE_INSIDE = """\
 # ---- what is done inside: a file, because it is another shell that runs it
-cat >"$dir/inside" <<'INSIDE'
+cat >"$dir/inside" <<'{end}'
 warn() {{ echo "$id: warning: $*" >&2; }}
 die() {{ echo "$id: $*" >&2; exit 125; }}
 trap 'exit 125' EXIT # whatever fails before the command runs
 
 {inside}
-INSIDE"""
+{end}"""
 
 BIRTH = """\
 undo 'echo 1 >"$cgroup/cgroup.kill"; wait'

@@ -90,26 +90,36 @@ class Step(Record):
         raise NotImplementedError
 
 
+NEWLINE = "${newline}"  # as part of a word: a variable of the script
+
+
 def quote(text: str) -> str:
-    """A word for sh: as it is, or in single quotes."""
+    """A word for sh on one line: as it is, or in single quotes. A newline in it is the script's variable: lines are
+    moved about, and set in and put into documents, and none of that may change a word or end it."""
     if text and all((char.isalnum() and char.isascii()) or char in "_-./:=@%+," for char in text):
         return text
-    return "'" + text.replace("'", "'\"'\"'") + "'"
+    return "'" + text.replace("'", "'\"'\"'").replace("\n", f"'\"{NEWLINE}\"'") + "'"
 
 
 def path_word(text: str) -> str:
-    """A path for sh, in double quotes: the script puts variables in the place of directories that it names."""
+    """A path for sh, in double quotes, on one line: the script puts variables in the place of directories that it
+    names."""
     for char in '\\"$`':
         text = text.replace(char, f"\\{char}")
-    return f'"{text}"'
+    return '"' + text.replace("\n", NEWLINE) + '"'
 
 
 def document(where: str, content: str) -> str:
     """Lines for sh that write a text file."""
-    end = "END"
+    end = end_of(content, "END")
+    return f"cat >{path_word(where)} <<'{end}'\n{content.rstrip()}\n{end}"
+
+
+def end_of(content: str, end: str) -> str:
+    """A line that ends a document, and is not in it."""
     while end in content:
         end += "_"
-    return f"cat >{path_word(where)} <<'{end}'\n{content.rstrip()}\n{end}"
+    return end
 
 
 def binary(where: str, content: bytes) -> str:
