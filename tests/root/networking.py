@@ -14,7 +14,7 @@ from nanocontainer.kernel import abi
 from nanocontainer.kernel.calls import Kernel
 from nanocontainer.network import allot, plan
 from nanocontainer.network.model import NetworkStore
-from nanocontainer.paths import Paths
+from nanocontainer.paths import Paths, claims, release
 from nanocontainer.plan.step import World
 
 PATIENCE = 3.0  # seconds, for what shall work
@@ -152,7 +152,11 @@ class Container(Machine):
         for step in reversed(self.steps[: self.began]):
             if step.residue != "init":
                 type(step).from_dict(step.as_dict()).undo(World(Kernel()))
-        allot.release(self.allotment, self.engine.paths, self.id)
+        paths = self.engine.paths
+        leases = (f"{paths.networks}/{name}/leases" for name in claims(paths.networks))
+        for directory in (*leases, f"{paths.state}/ports"):
+            for name in claims(directory) if os.path.isdir(directory) else ():
+                release(f"{directory}/{name}", self.id)  # what was claimed and never came to a step
 
     def stop(self) -> None:
         self.die()

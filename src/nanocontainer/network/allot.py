@@ -10,8 +10,7 @@ import os
 
 from ..errors import Conflict, InvalidInput, NanoError, Unsupported
 from ..kernel.calls import Kernel
-from ..paths import claim
-from ..paths import release as give_up
+from ..paths import claim, release
 from ..record import Record
 from .addresses import check_mac, mac_of, number_of, text_of
 from .leases import claim_address, name_of, port_name, port_owner, ports_directory
@@ -19,7 +18,7 @@ from .model import DEFAULT, Network, NetworkStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ..container.spec import Port, Spec
     from ..paths import Paths
@@ -98,7 +97,9 @@ def allot(
             take = _claim_port if port.host_port else _claim_any_port
             got.append(take(paths, port, id, alive, kernel))
     except BaseException:
-        _release(paths, network.name, address, got, id)
+        for each in got:
+            release(f"{ports_directory(paths)}/{port_name(each.protocol, each.host_ip, each.host_port)}", id)
+        release(f"{paths.networks}/{network.name}/leases/{address}", id)
         raise
     mac = mac or mac_of(number_of(address))
     return Allotment(mode, 0, network, address, mac, f"veth{os.urandom(4).hex()}", tuple(got), paths.state, linger)
@@ -114,18 +115,6 @@ def imagine(spec: Spec, paths: Paths) -> Allotment:
     mac = check_mac(spec.mac) if spec.mac else mac_of(address)
     ports = tuple(port if port.host_port else port.replace(host_port=DYNAMIC[0]) for port in _wishes(spec))
     return Allotment(mode, 0, network, text_of(address), mac, "veth0", ports, paths.state, _linger())
-
-
-def release(allotment: Allotment, paths: Paths, id: str) -> None:
-    """Give up what allot() claimed, where no journal does it: the plan was never executed. May be called twice."""
-    if allotment.network:
-        _release(paths, allotment.network.name, allotment.ip, allotment.ports, id)
-
-
-def _release(paths: Paths, network: str, address: str, ports: Iterable[Binding], id: str) -> None:
-    for port in ports:
-        give_up(f"{ports_directory(paths)}/{port_name(port.protocol, port.host_ip, port.host_port)}", id)
-    give_up(f"{paths.networks}/{network}/leases/{address}", id)
 
 
 def _linger() -> int:
