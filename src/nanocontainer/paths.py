@@ -312,6 +312,22 @@ class FileLock:
             self.fd = -1
 
 
+def is_locked(path: str) -> bool:
+    """Whether somebody holds the lock of a file or directory (flock(2)). What is not there nobody holds. The answer is
+    got by holding it for an instant: who only tries meanwhile, and does not wait, finds it held."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+
+
 def owner_of(path: str) -> str:
     """Whom a claim points at; empty where there is no claim, or something that is none. OSError where that cannot be
     told."""

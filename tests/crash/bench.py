@@ -28,6 +28,7 @@ from .moments import GO_ON, REACHED, board
 from .shapes import REGISTRY, Shape
 
 PATIENCE = 10.0  # seconds for what takes milliseconds
+HALF = (".tmp", "/_filling", "/.rm-")  # in names of what is half done: after a sweep nobody's
 SAID, FAILED = 1, 2  # exit codes of a forked process: an error for people, or a traceback
 
 
@@ -259,6 +260,7 @@ class Bench:
     def clean_up(self) -> None:
         """After a finding: what is left must not stand in the way of the next case."""
         moments.chosen = None
+        self.before = None
         self.nano.remove_all()
         self.guest = ""
         for pid in isolation.descendants(isolation.reaper):
@@ -273,7 +275,9 @@ class Bench:
 
 def _is_of(line: str, exact: set[str], below: tuple[str, ...]) -> bool:
     kind, _, path = line.partition(": ")
-    return kind == "+ file of the engine" and not path.endswith(".tmp") and (path in exact or path.startswith(below))
+    if kind != "+ file of the engine" or any(mark in path for mark in HALF):
+        return False
+    return path in exact or path.startswith(below)
 
 
 def settle(before: census.Count, judge: Callable[[list[str]], list[str]] = lambda lines: lines) -> list[str]:

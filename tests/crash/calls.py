@@ -25,7 +25,7 @@ from .shapes import _LIMITS, _PORTS, Shape
 _SHORT = ("true",)
 _ALL = {
     "network": "bridge", "ports": _PORTS[:1], "limits": _LIMITS,
-    "mounts": (Mount("volume", "/etc/network", "filled"), Mount("volume", "/anonymous")),
+    "mounts": (Mount("volume", "/etc", "filled"), Mount("volume", "/anonymous")),
 }  # fmt: skip
 
 # What is created, started, ends and is taken down. Of "rm" nothing may be left after one sweep, not even at rest.

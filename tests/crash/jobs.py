@@ -18,14 +18,15 @@ def plan(bench: Bench, shape: str) -> list[list[str]]:
     return bench.plan(REGISTRY[shape])
 
 
-def with_broken(bench: Bench, method: str, case: dict[str, Any]) -> list[str]:
-    """A case with a method that does nothing."""
+def with_broken(bench: Bench, method: str, job: str, case: dict[str, Any]) -> list[str]:
+    """A case of a job with a method that does nothing."""
     owner, _, name = method.partition(".")
     kind: type = {**Step.kinds, "Lifecycle": Lifecycle, "ContainerStore": ContainerStore}[owner]
     whole = getattr(kind, name)
     setattr(kind, name, lambda *_, **__: None)
     try:
-        return kill_at_step(bench, **case)
+        found: list[str] = JOBS[job](bench, **case)
+        return found
     finally:
         setattr(kind, name, whole)
         bench.clean_up()

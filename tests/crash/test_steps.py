@@ -6,6 +6,10 @@ import os
 
 import pytest
 
+from nanocontainer.container import residues  # noqa: F401 (so that all steps that leave something are known)
+from nanocontainer.kernel.facts import probe
+from nanocontainer.plan.step import Step
+
 from . import tally
 from .bench import cases_of
 from .crew import Crew
@@ -15,15 +19,31 @@ from .shapes import REGISTRY
 ONLY = os.environ.get("NANOCONTAINER_CRASH_STEPS", "").split()
 
 
+# Where it shows that the undo of a step does nothing: in a sweep after a killed keeper, but for two. The firewall's
+# elements go with the last bridge, so there must be another container; a copy is half made in the middle of its step.
+RESIDUES = [name for name, kind in Step.kinds.items() if kind.residue != "init" and kind.__module__.startswith("nano")]
+
+
+@pytest.mark.timeout(240)
 def test_a_leak_is_seen(crew: Crew) -> None:
     """The test of the test: where a step is not undone, or the next command does not sweep, it is found."""
-    (plan,) = crew.run("plan", [{"shape": "none"}])
-    at = [name for name, _ in plan].index("MountProc")
-    case = {"shape": "none", "who": "keeper", "when": "after", "index": at, "inside": True}
-    broken = ["MakeCgroup.undo", "WriteFile.undo", "ContainerStore.remove", "Lifecycle.sweep"]
-    results = crew.run("with_broken", [{"method": method, "case": case} for method in broken])
-    assert [bool(found) for found in results] == [True] * len(broken), results
-    assert any("cgroup" in line for line in results[0])
+    (plan,) = crew.run("plan", [{"shape": "bridge shared"}])
+    (count,) = crew.run("count_in_life", [{"life": "all", "who": "keeper"}])
+    at_its_end = {"shape": "bridge shared", "who": "keeper", "when": "before", "index": len(plan) - 1, "inside": True}
+    killed = {"job": "kill_at_step", "case": at_its_end}
+    lost = {"job": "kill_in_recover", "case": {"at": 0}}
+    halfway = [
+        {"job": "kill_in_life", "case": {"life": "all", "who": "keeper", "at": count * part // 20}}
+        for part in range(10, 15)
+    ]
+    ways = {f"{name}.undo": [lost] for name in RESIDUES if name != "MakeCgroup1" or probe().cgroup1}
+    ways |= {"PublishPorts.undo": [killed], "FillVolume.undo": halfway}
+    ways |= {"ContainerStore.remove": [killed], "Lifecycle.sweep": [killed]}
+    cases = [{"method": method, **way} for method, some in ways.items() for way in some]
+    results = crew.run("with_broken", cases)
+    seen = {str(case["method"]) for case, found in zip(cases, results, strict=True) if any("+ " in line for line in found)}
+    assert set(ways) - seen == set(), results
+    assert len(seen) >= 9
 
 
 @pytest.mark.timeout(240)

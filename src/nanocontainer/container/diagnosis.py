@@ -20,7 +20,7 @@ from ..image import checkup
 from ..lean import loads
 from ..network.leases import ports_directory
 from ..network.model import NetworkStore
-from ..paths import check_format, claims, is_id, owner_of, read_file, release, remove_tree
+from ..paths import check_format, claims, is_id, is_locked, owner_of, read_file, release, remove_tree
 from ..plan.journal import read
 from ..record import Record
 from ..rootfs import filling
@@ -293,7 +293,7 @@ def _images(life: Lifecycle) -> Iterator[Found]:
 def _volumes(life: Lifecycle) -> Iterator[Found]:
     for name in claims(life.paths.volumes):
         directory = f"{life.paths.volumes}/{name}"
-        if os.path.isdir(f"{directory}/_filling") and not filling.busy(directory):
+        if os.path.isdir(f"{directory}/_filling") and not is_locked(directory):
             detail = "a copy of an image's files that was killed half-way; the volume has none of it"
             yield Found(
                 Leftover("half-filled-volume", f"{directory}/_filling", detail, "removed"),

@@ -7,7 +7,6 @@ only what is provably dead is taken away: a cgroup that has been empty for a whi
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import time
@@ -19,7 +18,7 @@ from ..network.allot import Binding
 from ..network.leases import port_name, ports_directory
 from ..network.model import NetworkStore, lock_path, table_name
 from ..network.plan import ensure_bridge
-from ..paths import FileLock, Paths, claims, is_id, owner_of, read_file
+from ..paths import FileLock, Paths, claims, is_id, is_locked, owner_of, read_file
 from ..plan.step import World
 from ..runtime import cgroup
 from .leftover import Found, Leftover
@@ -164,18 +163,13 @@ def _used(paths: Paths, network: Network) -> bool:
 
 
 def _lingering(paths: Paths, network: Network) -> bool:
-    """Whether a process waits to remove the bridge (network/bridge.py)."""
+    """Whether a process waits to remove the bridge (network/bridge.py). Asked under the lock under which one is left to
+    wait: to ask is to hold its lock for an instant, and whoever met that would think that somebody waits already."""
     try:
-        fd = os.open(f"{paths.networks}/{network.name}/linger", os.O_RDONLY | os.O_CLOEXEC)
+        with FileLock(lock_path(paths), shared=True):
+            return is_locked(f"{paths.networks}/{network.name}/linger")
     except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
+        return False  # there are no networks
 
 
 def _rules(life: Lifecycle, table: str, up: set[str], networks: list[Network], sick: set[str]) -> Iterator[Found]:

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 
 from ..errors import Corrupt, NanoError
+from ..paths import is_locked
 from .claims import layer_size
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ def leftovers(store: ImageStore) -> list[tuple[str, str]]:
         for entry in _entries(store.layers):
             hex, _, ending = entry.partition(".")
             path = f"{store.layers}/{entry}"
-            if _busy(f"{store.layers}/{hex}.lock"):
+            if is_locked(f"{store.layers}/{hex}.lock"):
                 continue
             if ending in ("tmp", "gone"):
                 found.append((path, "a half-written layer" if ending == "tmp" else "a half-deleted layer"))
@@ -111,21 +111,6 @@ def _size(place: str) -> int:
         except FileNotFoundError:
             continue
     return total
-
-
-def _busy(lock: str) -> bool:
-    """Whether somebody makes, uses or deletes the layer of this lock file (claims.py); nothing is made to know it."""
-    try:
-        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
 
 
 def _entries(path: str) -> list[str]:

@@ -59,21 +59,6 @@ def clear(kernel: Kernel, volume: str) -> None:
         kernel.close(lock)
 
 
-def busy(volume: str) -> bool:
-    """Whether somebody fills the volume just now."""
-    try:
-        lock = os.open(volume, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-
-
 def _copied(kernel: Kernel, rootfs: int, target: str, volume: str) -> bool:
     """Copy, unless there is nothing to be copied, or somebody has put something into the volume by now."""
     if kernel.listdir(f"{volume}/_data"):
