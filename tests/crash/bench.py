@@ -271,6 +271,7 @@ class Bench:
                     pass
         for name in self.nano("volume", "ls", "-q", check=False).out.split():
             volumes.remove(self.paths, name)
+        self.nano("doctor", "--repair", check=False)  # also what no container has any more
 
 
 def _is_of(line: str, exact: set[str], below: tuple[str, ...]) -> bool:

@@ -41,7 +41,9 @@ def test_a_leak_is_seen(crew: Crew) -> None:
     ways |= {"ContainerStore.remove": [killed], "Lifecycle.sweep": [killed]}
     cases = [{"method": method, **way} for method, some in ways.items() for way in some]
     results = crew.run("with_broken", cases)
-    seen = {str(case["method"]) for case, found in zip(cases, results, strict=True) if any("+ " in line for line in found)}
+    seen = {
+        str(case["method"]) for case, found in zip(cases, results, strict=True) if any("+ " in line for line in found)
+    }
     assert set(ways) - seen == set(), results
     assert len(seen) >= 9
 
