@@ -633,14 +633,15 @@ class Engine:
 
     # --- images
 
-    def image(self, name: str) -> Image:
-        """An image of the store, by reference, id or a beginning of one. `tiny` is made when it is first asked for."""
+    def image(self, name: str, *, make: bool = True) -> Image:
+        """An image of the store, by reference, id or a beginning of one. `tiny` is made when it is first asked for;
+        make=False: it is not. NotFound, NotPermitted."""
         try:
             return self.life.images.find(name)
         except NotFound:
             from .image.tiny import ensure_tiny, is_tiny
 
-            if not is_tiny(name):
+            if not make or not is_tiny(name):
                 raise
             self._ready()
             return ensure_tiny(self.life.images)

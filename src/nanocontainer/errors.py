@@ -6,6 +6,8 @@ Rule: a traceback that reaches a user is a bug; whatever a user can cause is a N
 
 from __future__ import annotations
 
+import os
+
 # errno → what to do about it, where that is the same whatever was being done
 HINTS = {
     1: "are you root (sudo), or inside another container that forbids this?",
@@ -30,6 +32,13 @@ def reason(error: OSError) -> tuple[str, str]:
     if error.filename is not None:
         why = f"{error.filename2 or error.filename!s}: {why}"  # of symlink and rename: what was to be made
     return why, HINTS.get(error.errno or 0, "")
+
+
+def denied() -> str:
+    """What to do where the kernel has said EPERM or EACCES to this user."""
+    if os.geteuid() != 0:
+        return "run as root (sudo)"
+    return "even root may not here: another container around this one, AppArmor, SELinux or the file system forbids it"
 
 
 def is_shortage(error: OSError) -> bool:

@@ -16,7 +16,7 @@ import fcntl
 import os
 import stat
 
-from .errors import Corrupt, InvalidInput, NanoError, NotPermitted, Unsupported, reason
+from .errors import Corrupt, InvalidInput, NanoError, NotPermitted, Unsupported, denied, reason
 from .record import Record
 
 TYPE_CHECKING = False
@@ -167,7 +167,7 @@ def make_dirs(path: str, mode: int = 0o700) -> None:
         make_dirs(os.path.dirname(path), mode)
         make_dirs(path, mode)
     except PermissionError as error:
-        raise NotPermitted(f"cannot create {path}", error.strerror or "", "run as root (sudo)") from None
+        raise NotPermitted(f"cannot create {path}", error.strerror or "", denied()) from None
     except OSError as error:
         error.filename = None  # it is named already
         raise NanoError(f"cannot create {path}", *reason(error)) from None

@@ -64,7 +64,7 @@ class FakeEngine:
                 return one
         raise NotFound(f"no such container: {ref}")
 
-    def image(self, name: str) -> Image:
+    def image(self, name: str, *, make: bool = True) -> Image:
         for image in self.stored:
             if name in (image.id, "nginx", "nginx:latest") and image.names:
                 return image

@@ -117,6 +117,13 @@ def test_near_flags_are_named() -> None:
     assert error.value.hint == "did you mean --hostname?"
 
 
+@pytest.mark.parametrize("word", ["-hostname=x", "-env", "-rm", "-memory", "-name=x", "-interval", "-tty"])
+def test_one_dash_is_not_two(word: str) -> None:
+    with pytest.raises(flags.BadFlag) as error:
+        parse(word, "x")
+    assert error.value.hint == f"did you mean -{word}?"
+
+
 def test_help() -> None:
     for words in (["--help"], ["-i", "--help"], ["x", "--help"]):
         with pytest.raises(flags.HelpWanted):

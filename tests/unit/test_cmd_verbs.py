@@ -118,11 +118,13 @@ def test_unknown_words(cli: Cli, words: list[str], near: str) -> None:
     assert (f"did you mean 'nanocontainer {near}'?" in err) is bool(near)
 
 
-@pytest.mark.parametrize("words", [["build", "."], ["container", "cp", "a", "b"], ["help", "stats"], ["network", "ls"]])
+@pytest.mark.parametrize("words", [["build", "."], ["container", "cp", "a", "b"], ["help", "stats"], ["network", "ls"],
+                                   ["system", "df"]])  # fmt: skip
 def test_words_for_later(cli: Cli, words: list[str]) -> None:
     code, out, err = cli(*words)
     assert code == 1 and out == "" and " is not supported yet\n" in err and "did you mean" not in err
     assert not verbs.LATER & verbs.VERBS.keys()
+    assert ("Hint: " in err) is (words[-1] != "df")
 
 
 def test_closest() -> None:
@@ -231,11 +233,16 @@ def test_errors_say_what_why_and_hint(cli: Cli) -> None:
 
 def test_without_root(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     cli.engine.failing = {"containers": PermissionError(13, "Permission denied", "/state/containers")}
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     code, _, err = cli("ps")
     assert code == 1
-    assert err == "Error: cannot list containers: /state/containers: Permission denied\nHint: run as root (sudo)\n"
+    assert err.startswith("Error: cannot list containers: /state/containers: Permission denied\nHint: even root")
     cli.engine.asked.clear()
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    code, _, err = cli("ps")
+    said = "nanocontainer ps needs root: /state/containers: Permission denied"
+    assert (code, err) == (1, f"Error: {said}\nHint: run as root (sudo)\n")
+    cli.engine.asked.clear()
     for words in (["run", "-d"], ["run", "--pull", "always"], ["create"]):
         code, _, err = cli(*words, "tiny")
         assert code == 125 and "this needs root" in err

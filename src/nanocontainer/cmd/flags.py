@@ -135,16 +135,24 @@ def _short(given: Given, rows: dict[str, Row], letters: dict[str, str], word: st
         if letter not in letters:
             if letter == "h":
                 raise HelpWanted
-            raise BadFlag(f"unknown shorthand flag: {letter!r} in {word}")
+            raise BadFlag(f"unknown shorthand flag: {letter!r} in {word}", hint=_one_dash(word, rows))
         name = letters[letter]
         at += 1
         tail = word[at:]
         if tail[:1] == "=" and len(tail) > 1:
             return _set(given, rows, name, tail[1:], rest, word)
         if rows[name][2] not in ("bool", "optional"):
+            if hint := tail and len(word) > 3 and _one_dash(word, rows):  # -ip is -i -p
+                raise BadFlag(f"{word} is -{word[1:at]} {tail}", hint=hint)
             return _set(given, rows, name, tail or None, rest, f"{letter!r} in {word}")
         _set(given, rows, name, None, rest, word)
     return None
+
+
+def _one_dash(word: str, rows: dict[str, Row]) -> str:
+    """A hint where a word of letters is the name of a flag: nobody who writes -explain means -e xplain, as pflag
+    takes it."""
+    return f"did you mean -{word}?" if word[1:].partition("=")[0] in rows else ""
 
 
 def _set(given: Given, rows: dict[str, Row], name: str, text: str | None, rest: Any, said: str) -> None:

@@ -12,6 +12,20 @@ if TYPE_CHECKING:
 
 # What is shown for a kind, as docker shows it. A bool has no value.
 _SHOWN = {"bool": "", "string": "string", "list": "list", "float": "decimal", "optional": "string"}
+# What does nearly the same as a word of verbs.LATER.
+_INSTEAD = {
+    "build": "`load -i FILE` takes an image that another tool has built",
+    "cp": "`run -v HOST:CONTAINER` shares files; `exec NAME cat PATH` reads one",
+    "diff": "`anatomy --only layers NAME` lists the files it has changed",
+    "events": "`ps -a` and `inspect NAME` tell what has become of containers",
+    "history": "`inspect IMAGE` lists its layers",
+    "network": "`run --network none`, `host`, `bridge` and `container:NAME` work without",
+    "port": "`ps` shows the ports",
+    "stats": "`anatomy --only cgroup NAME` shows what it uses now",
+    "system prune": "`container prune` and `image prune` do",
+    "top": "`anatomy --only processes NAME` lists them",
+    "volume": "`run -v NAME:/path` makes a volume",
+}
 _HELP_ROW = ("help", "", "bool", False, "Print this help and quit")
 
 
@@ -35,8 +49,10 @@ def unknown(words: list[str]) -> flags.BadArguments:
     group = words[0] if words[0] in verbs.GROUPS else ""
     known = list(verbs.GROUPS[group][1]) if group else [*verbs.VERBS, *verbs.GROUPS, "help"]
     word = words[1] if group else words[0]
-    if word in verbs.LATER:
-        return flags.BadArguments(f"{PROGRAM} {' '.join(words[: 2 if group else 1])} is not supported yet")
+    later = next((name for name in (f"{group} {word}", word) if name in verbs.LATER), "")
+    if later:
+        what = f"{PROGRAM} {' '.join(words[: 2 if group else 1])} is not supported yet"
+        return flags.BadArguments(what, hint=_INSTEAD.get(later, ""))
     near = closest(word, known)
     said = f"{group} {near}".strip()
     hint = f"did you mean '{PROGRAM} {said}'?" if near else ""

@@ -17,7 +17,7 @@ import os
 import sys
 
 from .. import bundle
-from ..errors import CommandNotExecutable, CommandNotFound, NanoError, reason
+from ..errors import CommandNotExecutable, CommandNotFound, NanoError, NotPermitted, denied, reason
 from . import flags, verbs
 from .output import err, out
 
@@ -85,7 +85,10 @@ def main(words: list[str], app: App | None = None) -> int:
         return PIPE_CLOSED
     except OSError as error:  # not expected, but a user can still understand it: a full disk, a lost file
         why, hint = reason(error)
-        failed = NanoError(_cannot(said[0]), why, "run as root (sudo)" if isinstance(error, PermissionError) else hint)
+        failed = NanoError(_cannot(said[0]), why, hint)
+        if isinstance(error, PermissionError):
+            what = failed.what if os.geteuid() == 0 else f"{PROGRAM} {said[0]} needs root"
+            failed = NotPermitted(what, why, denied())
         return _report(failed.with_traceback(error.__traceback__), said[0], app.debug)
     except Exception as error:
         hint = "" if app.debug else f"{PROGRAM} --debug {said[0]} shows the trace, which we need to mend it"

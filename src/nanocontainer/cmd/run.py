@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import InvalidInput, NanoError, NotFound
+from ..errors import InvalidInput, NanoError, NotFound, NotPermitted
 from . import runflags
 from .flags import Command, Given
 from .options import specification
@@ -221,7 +221,23 @@ def _explain(app: App, given: Given, spec: Spec, form: str) -> int:
         asked, spec = spec, _on_terminal(given, spec, command)
         if spec != asked:
             plan = app.engine.explain(spec)
-    return explain.show(form, lambda: explanation(plan))
+    found = explanation(plan)
+    return explain.show(form, lambda: found.replace(notes=(*_assumed(app, spec), *found.notes)))
+
+
+def _assumed(app: App, spec: Spec) -> tuple[str, ...]:
+    """A note where the image could not be looked at, and the plan is of one that was made up."""
+    instead = "these are the steps of an image of one layer, IMAGE, without a configuration"
+    try:
+        app.engine.image(spec.image, make=False)
+    except NotPermitted:
+        return (f"The image {spec.image} can be read by root alone: {instead}.",)
+    except NotFound:
+        from .explain import FORMS, OTHER
+
+        meant = f" A form is said with `=`: --explain={spec.image}." if spec.image in (*FORMS, *OTHER) else ""
+        return (f"The image {spec.image} is not here: {instead}. `run` fetches it, and `tiny` it makes.{meant}",)
+    return ()
 
 
 def _check_cidfile(path: str) -> None:

@@ -47,6 +47,7 @@ VERBS: dict[str, Verb] = {
 WAYS: dict[str, tuple[str, str]] = {
     "run --explain": ("See-through", "Show the steps of a start, and run none of them"),
     "run --step": ("See-through", "Stop before each step of a start, and look at both sides"),
+    "run --without": ("See-through", "Leave a step of a start out, and see what that opens"),
 }
 
 # Words that are in no list of the help.
@@ -59,7 +60,7 @@ HIDDEN: dict[str, Verb] = {
 LATER = frozenset(
     "build builder buildx commit compose context cp diff events history import kube login logout manifest "
     "network play pod port push rename save search secret stats swarm top unshare update volume".split()
-)
+) | {"system df", "system events", "system prune"}
 
 _IMAGE_INSPECT: Verb = ("inspect", "IMAGE_INSPECT", "", "Show all that is known of images, as JSON")
 _CONTAINER_INSPECT: Verb = ("inspect", "CONTAINER_INSPECT", "", "Show all that is known of containers, as JSON")

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import NanoError, NotPermitted, NotRunning, reason
+from ..errors import NanoError, NotPermitted, NotRunning, denied, reason
 from ..lean import sockets
 
 TYPE_CHECKING = False
@@ -72,7 +72,7 @@ class Session:
             if isinstance(error, (FileNotFoundError, ConnectionRefusedError, NotADirectoryError)):
                 raise NotRunning("cannot attach", "the container is not running", "start it first") from None
             if isinstance(error, PermissionError):
-                raise NotPermitted("cannot attach", f"{path}: {error.strerror}", "run as root (sudo)") from None
+                raise NotPermitted("cannot attach", f"{path}: {error.strerror}", denied()) from None
             raise NanoError("cannot attach", f"{path}: {error.strerror}") from None
         session = cls(sock)
         if stdin:

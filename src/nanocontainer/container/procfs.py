@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import NotFound, NotPermitted
+from ..errors import NotFound, NotPermitted, denied
 from ..record import Record
 
 TYPE_CHECKING = False
@@ -119,7 +119,7 @@ def read_process(pid: int, proc: str = PROC, *, brief: bool = False) -> Process:
     except (FileNotFoundError, ProcessLookupError):
         raise NotFound(f"there is no process {pid}", "", "ps -e lists the processes of this host") from None
     except PermissionError as error:
-        raise NotPermitted(f"cannot look at process {pid}", error.strerror or "", "run as root (sudo)") from None
+        raise NotPermitted(f"cannot look at process {pid}", error.strerror or "", denied()) from None
 
 
 def namespaces(pid: int | str, proc: str = PROC) -> dict[str, int]:

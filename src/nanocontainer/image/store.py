@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 
 from .. import lean
-from ..errors import Corrupt, InvalidInput, NanoError, NotFound, NotPermitted, is_shortage, reason
+from ..errors import Corrupt, InvalidInput, NanoError, NotFound, NotPermitted, denied, is_shortage, reason
 from ..paths import Paths, is_there, make_dirs, read_file, write_file
 from .model import Image, ImageConfig
 from .reference import is_digest, parse_reference
@@ -373,4 +373,4 @@ def _short(id: str) -> str:
 
 
 def _denied(root: str, error: OSError) -> NanoError:
-    return NotPermitted(f"cannot use the images in {root}", error.strerror or "", "run as root (sudo)")
+    return NotPermitted(f"cannot use the images in {root}", error.strerror or "", denied())

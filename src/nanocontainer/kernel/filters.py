@@ -17,7 +17,7 @@ import errno
 import os
 import time
 
-from ..errors import NanoError, NotFound, NotPermitted, Unsupported
+from ..errors import NanoError, NotFound, NotPermitted, Unsupported, denied
 from . import sysnames
 from .calls import syscall
 
@@ -38,7 +38,7 @@ def filters(pid: int) -> tuple[bytes, ...]:
     except ProcessLookupError:
         raise NotFound(f"there is no process {pid}") from None
     except PermissionError as error:
-        raise NotPermitted(f"cannot trace process {pid}", error.strerror or "", "run as root (sudo)") from None
+        raise NotPermitted(f"cannot trace process {pid}", error.strerror or "", denied()) from None
     stopped = False
     try:
         _ptrace(_INTERRUPT, pid)

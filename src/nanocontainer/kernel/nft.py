@@ -14,7 +14,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-from ..errors import NanoError, NotPermitted, Unsupported
+from ..errors import NanoError, NotPermitted, Unsupported, denied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _refused(script: str, error: str) -> NanoError:
         why += f", in: {lines[int(number) - 1].strip()}"
     why = why or error.strip() or "nft failed without a word"
     if "Operation not permitted" in error:
-        return NotPermitted("cannot set firewall rules", why, "run as root (sudo)")
+        return NotPermitted("cannot set firewall rules", why, denied())
     if "not supported" in error:
         return Unsupported("cannot set firewall rules", why, "the kernel needs nf_tables with inet NAT (Linux 5.2)")
     return NanoError("cannot set firewall rules", why)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..errors import Corrupt, InvalidInput, NanoError, NotFound, NotPermitted
+from ..errors import Corrupt, InvalidInput, NanoError, NotFound, NotPermitted, denied
 from ..kernel.calls import Kernel
 from ..lean import dumps, loads
 from ..paths import FileLock, Paths, check_name, clear_torn, make_dirs, new_id, read_file, write_file
@@ -111,7 +111,7 @@ class NetworkStore:
             hint = f"restore it, or remove {self.directory(name)} when no container uses the network"
             raise Corrupt(f"broken file {path}", str(error), hint) from None
         except PermissionError as error:
-            raise NotPermitted(f"cannot read {path}", error.strerror or "", "run as root (sudo)") from None
+            raise NotPermitted(f"cannot read {path}", error.strerror or "", denied()) from None
         except OSError as error:
             raise NanoError(f"cannot read {path}", error.strerror or str(error)) from None
 

@@ -337,7 +337,10 @@ class Exec(Step):
         if errno.EACCES in errnos:
             return CommandNotExecutable(what, "permission denied in every directory of PATH that has it")
         where = "no such file or directory" if "/" in name else "executable file not found in PATH"
-        return CommandNotFound(what, where, "the image may not have it; look with another command, e.g. ls /bin")
+        hint = "the image may not have it; look with another command, e.g. ls /bin"
+        if name[:1] == "-":
+            hint = "flags stand before the name of the image or container: what follows it is the command"
+        return CommandNotFound(what, where, hint)
 
     def explain(self) -> str:
         return (
