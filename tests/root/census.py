@@ -28,7 +28,7 @@ GRACE = 2.0 * PATIENCE  # seconds; a veth's far end vanishes some 35 ms after it
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 # What an engine keeps on purpose, below its state directory: images, caches, its diary.
-KEPT = ("images", "cache", "events.log", "facts.json", "run/facts.json", "run/cache")
+KEPT = ("images", "cache", "events.log", "learn", "facts.json", "run/facts.json", "run/cache")
 # Names that nobody keeps on purpose, in those either
 PASSING = (".tmp", ".gone")
 LAYER = "layers"  # directories below it are images' own files

@@ -45,7 +45,7 @@ def outside(values: dict[str, str]) -> None:
                 pass
         os._exit(127)
 
-    _run(become)
+    run(become)
 
 
 def inside(pid: int) -> None:
@@ -92,7 +92,7 @@ def inside(pid: int) -> None:
         err("there is no shell in the image, and no static busybox on the host (install busybox-static)\n")
         os._exit(127)
 
-    _run(become)
+    run(become)
 
 
 def _static_shell() -> int:
@@ -106,7 +106,7 @@ def _static_shell() -> int:
     return -1
 
 
-def _run(become: Callable[[], NoReturn]) -> None:
+def run(become: Callable[[], NoReturn]) -> None:
     """A child on our terminal, and the terminal back afterwards. Keys that mean it shall not end us."""
     held = [(number, signals.signal(number, signals.SIG_IGN)) for number in (signals.SIGINT, signals.SIGQUIT)]
     try:

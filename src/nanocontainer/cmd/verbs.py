@@ -37,6 +37,7 @@ VERBS: dict[str, Verb] = {
     "anatomy": ("anatomy", "ANATOMY", "See-through", "Show what a container is made of, as the kernel has it now"),
     "compare": ("compare", "COMPARE", "See-through", "Compare the isolation of two containers, or with the host"),
     "trace": ("trace", "TRACE", "See-through", "Show where the time of a start goes"),
+    "learn": ("learn", "LEARN", "See-through", "Learn how a container comes to be, in lessons that really run"),
     "version": ("system", "VERSION", "System", "Show the version"),
     "info": ("system", "INFO", "System", "Show what the engine and this machine can do"),
     "doctor": ("doctor", "DOCTOR", "System", "Check this machine, and what crashes have left"),
