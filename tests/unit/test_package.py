@@ -27,7 +27,7 @@ def test_every_file_of_the_source_is_in_the_wheel(wheel: zipfile.ZipFile) -> Non
     wanted = {
         str(path.relative_to(source))
         for path in source.rglob("*")
-        if path.is_file() and path.suffix in (".py", ".json", ".typed")
+        if path.is_file() and path.suffix in (".py", ".json", ".md", ".typed")
     }
     assert wanted
     assert wanted <= set(wheel.namelist())
