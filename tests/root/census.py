@@ -163,7 +163,10 @@ class _Library:
         self.functions = ctypes.CDLL("libnftables.so.1")
         self.functions.nft_ctx_new.restype = ctypes.c_void_p
         self.functions.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
+        socket = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)  # the number that the library's will have
+        os.close(socket)
         self.context = ctypes.c_void_p(self.functions.nft_ctx_new(0))
+        os.set_inheritable(socket, False)  # or every command of a test would have it
         self.functions.nft_ctx_buffer_output(self.context)
         self.functions.nft_ctx_buffer_error(self.context)
         self.functions.nft_ctx_output_set_flags(self.context, 1 << 4)  # NFT_CTX_OUTPUT_JSON
