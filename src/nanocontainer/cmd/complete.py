@@ -220,7 +220,7 @@ def _flag_words(table: flags.Table) -> list[str]:
 def _value(said: str, name: str, text: str, before: str, paths: Paths) -> list[str]:
     """Values of a verb's flag. before: what stands in front of them in the same word."""
     if name in ("network", "net"):
-        known: Iterable[str] = ["bridge", "host", "none", "container:", *_listed(paths.networks)]
+        known: Iterable[str] = dict.fromkeys(("bridge", "host", "none", "container:", *_listed(paths.networks)))
         if text.startswith("container:"):
             known = [f"container:{other}" for other in _listed(paths.names)]
     elif name in ("filter",):
