@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -36,6 +37,19 @@ def test_the_table_and_the_picture(clean: Nano, tmp_path: Path) -> None:
     picture = tmp_path / "start.svg"
     assert clean("trace", "-n1", "--format=svg", "-o", str(picture), "--network", "none", "tiny", "true").out == ""
     ElementTree.parse(picture)
+
+
+def test_ctrl_c_ends_a_command_that_does_not_mind_it(clean: Nano) -> None:
+    with clean.pty("trace", "-n", "5", "--network", "none", "tiny", "sleep", "600") as terminal:
+        for _ in range(500):
+            if clean("ps", "-q").out:
+                break
+            time.sleep(0.02)
+        else:
+            raise AssertionError("no run was started")
+        terminal.send("\x03")
+        assert terminal.wait() == 130
+    assert clean("ps", "-aq").out == ""
 
 
 def test_what_cannot_be_traced(clean: Nano, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import os
 import time
 
 from ..errors import InvalidInput, NanoError
+from ..paths import read_file
 from ..plan.telling import Watch
 from ..record import Record
 from . import runflags
@@ -19,8 +20,9 @@ from .flags import Command, Given
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from ..engine import Engine
     from ..plan.plan import Plan
     from .flags import Table
     from .main import App
@@ -130,9 +132,10 @@ class _Ear(Watch):
         self.sock.close()
 
 
-def measure(words: Sequence[str], runs: int, env: dict[str, str]) -> Traces:
+def measure(words: Sequence[str], runs: int, env: dict[str, str], give_up: Callable[[int], None]) -> Traces:
     """Run `run WORDS` so many times, watched and unwatched in turn, after one of each that warms up. NanoError where a
-    run fails. env: the environment of the runs."""
+    run fails. env: the environment of the runs. give_up: ends, at ctrl-c, what the run with this pid has started; may
+    be called again."""
     from ..container import planner  # noqa: F401 (so that the steps are known)
 
     here = os.path.dirname(os.path.abspath(__file__))
@@ -143,9 +146,9 @@ def measure(words: Sequence[str], runs: int, env: dict[str, str]) -> Traces:
     unwatched: list[int] = []
     kinds: list[str] = []
     for turn in range(runs + 1):
-        took = _once([_python(), "-IS", "-c", launcher, "run", *words], env, None)[1]
+        took = _once([_python(), "-IS", "-c", launcher, "run", *words], env, None, give_up)[1]
         ear = _Ear()
-        begin, whole = _once([_python(), "-IS", f"{here}/traced.py", "3", "run", *words], env, ear)
+        begin, whole = _once([_python(), "-IS", f"{here}/traced.py", "3", "run", *words], env, ear, give_up)
         ear.marks["exit"] = begin + whole
         if "done" not in ear.marks:
             raise NanoError("cannot trace", "the run did not tell of its end", "try the same with run --explain=live")
@@ -197,7 +200,9 @@ def rows(runs: Sequence[tuple[Span, ...]]) -> tuple[Row, ...]:
     )
 
 
-def _once(argv: list[str], env: dict[str, str], ear: _Ear | None) -> tuple[int, int]:
+def _once(
+    argv: list[str], env: dict[str, str], ear: _Ear | None, give_up: Callable[[int], None]
+) -> tuple[int, int]:
     """A program from its start to its end: (when, how long), in nanoseconds. Its output is dropped, its errors kept."""
     errors = os.memfd_create("errors", os.MFD_CLOEXEC)
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
@@ -212,7 +217,9 @@ def _once(argv: list[str], env: dict[str, str], ear: _Ear | None) -> tuple[int, 
             ear.hear()
         _, status = os.waitpid(pid, 0)
     except KeyboardInterrupt:
-        os.waitpid(pid, 0)  # it got the key as well
+        while os.waitpid(pid, os.WNOHANG) == (0, 0):  # it got the key as well, but its command may not mind it
+            give_up(pid)
+            time.sleep(0.02)
         raise
     end = time.monotonic_ns()
     code = os.waitstatus_to_exitcode(status)
@@ -231,6 +238,17 @@ def _python() -> str:
     return sys.executable
 
 
+def _end(engine: Engine, run: int) -> None:
+    """Remove the container of a `run`: its keeper is a child of that process."""
+    try:
+        children = read_file(f"/proc/{run}/task/{run}/children").split()
+    except OSError:
+        return  # it has ended
+    for container in engine.containers():
+        if str(container.state.keeper) in children:
+            engine.remove(container.id, force=True)
+
+
 def trace(app: App, given: Given) -> int:
     """`trace`: runs a start several times, and prints or writes where its time went."""
     from .process import check_root
@@ -245,7 +263,7 @@ def trace(app: App, given: Given) -> int:
     words = _words(given)
     env = {**os.environ, "NANOCONTAINER_ROOT": app.engine.paths.state, "NANOCONTAINER_RUNROOT": app.engine.paths.run}
     env.setdefault("NANOCONTAINER_LINGER", "5")  # the bridge stays from one run to the next, as in everyday use
-    traces = measure(words, given["runs"], env)
+    traces = measure(words, given["runs"], env, lambda run: _end(app.engine, run))
     if form == "svg":
         from .chart import svg as draw
     else:
