@@ -385,3 +385,16 @@ def test_on_a_real_debian(clean: Nano, debian_image: str, pulled: Callable[[str]
     assert "/bin is a link to usr/bin" in text and "/usr/bin/dash" in text and "provides it" in text
     gone = clean("anatomy", "--file", "/etc/debian_version", "deb", check=False)
     assert gone.code == 1 and "deletes it" in gone.out and "hidden by what is above" in gone.out
+
+
+def test_a_tree_of_processes_as_deep_as_a_container_likes(clean: Nano) -> None:
+    deep = "if [ $1 = 0 ]; then echo; else sh /deep $(($1-1)); fi; sleep 600"
+    script = f"echo '{deep}' >/deep; sh /deep 1200"
+    id = clean("run", "-d", "--network", "none", "tiny", "sh", "-c", script).out.strip()
+    for _ in range(300):
+        if clean("logs", id).out:
+            break
+        time.sleep(0.1)
+    assert len(json.loads(clean("anatomy", "--format", "json", id).out)["processes"]) > 1200
+    for form in ("text", "html"):
+        assert clean("anatomy", "--format", form, id).out.count("sh /deep") > 1200

@@ -6,7 +6,7 @@ phones. The page shows one of them, by CSS.
 
 from __future__ import annotations
 
-from .anatomy_words import meter_words, port_words, share, status_words
+from .anatomy_words import depths, meter_words, port_words, share, status_words
 from .page import Html, box, line, svg, tag, words
 from .units import size
 
@@ -187,10 +187,9 @@ def _keeper(found: Anatomy) -> Panel:
 
 
 def _processes(found: Anatomy) -> Panel:
-    depth: dict[int, int] = {}
+    depth = depths(found)
     rows = []
     for one in found.processes:
-        depth[one.pid] = depth[one.parent] + 1 if one.parent else 0
         branch = "  " * max(depth[one.pid] - 1, 0) + ("└ " if depth[one.pid] else "")
         rows.append((f"{branch}{one.inside}  {one.command}", f"{one.user}, {one.pid} outside", "mono"))
     return _list("processes", rows, "number inside first")

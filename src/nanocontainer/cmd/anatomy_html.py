@@ -6,6 +6,7 @@ from .anatomy_drawing import STYLE, drawing
 from .anatomy_words import (
     ROLES,
     capability_words,
+    depths,
     group_words,
     hops,
     made_by,
@@ -60,10 +61,9 @@ def _head(found: Anatomy) -> Html:
 
 
 def _processes(found: Anatomy) -> Html:
-    depth: dict[int, int] = {}
+    depth = depths(found)
     rows = []
     for one in found.processes:
-        depth[one.pid] = depth[one.parent] + 1 if one.parent else 0
         branch = tag("span", "└ " if depth[one.pid] else "", style=f"padding-left:{max(depth[one.pid] - 1, 0)}em")
         more = join([" ", chip("by exec")]) if one.joined else ""
         command = join([branch, tag("code", one.command), more])

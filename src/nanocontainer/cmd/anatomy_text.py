@@ -6,6 +6,7 @@ from .anatomy_words import (
     ROLES,
     ROLES_OF_FILES,
     capability_words,
+    depths,
     finding_words,
     group_words,
     hops,
@@ -77,10 +78,9 @@ def _head(sheet: Sheet, found: Anatomy) -> None:
 def _processes(sheet: Sheet, found: Anatomy) -> None:
     count = len(found.processes)
     sheet.title("processes", f"{count}: the number outside, the number inside, who, memory")
-    depth: dict[int, int] = {}
+    depth = depths(found)
     rows = []
     for one in found.processes:
-        depth[one.pid] = depth[one.parent] + 1 if one.parent else 0
         branch = "" if not depth[one.pid] else "  " * (depth[one.pid] - 1) + "└ "
         came = "  (by exec)" if one.joined else ""
         more = f"  ({one.threads} threads)" if one.threads > 1 else ""

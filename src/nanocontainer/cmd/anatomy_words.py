@@ -36,6 +36,14 @@ def process_words(found: Anatomy) -> str:
     return f"{number}; kept by {found.keeper}"
 
 
+def depths(found: Anatomy) -> dict[int, int]:
+    """How far each process is indented below the first one. What is deeper than a page is wide stands below itself."""
+    depth = {0: -1}
+    for one in found.processes:
+        depth[one.pid] = min(depth[one.parent] + 1, 12)
+    return depth
+
+
 def short_path(path: str, id: str) -> str:
     """A path with the 64 digits of the id cut to twelve and a star: a shell still finds it."""
     return path.replace(id, f"{id[:12]}*")

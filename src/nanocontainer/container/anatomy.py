@@ -268,9 +268,15 @@ def _processes(life: Lifecycle, init: int, pids: tuple[int, ...]) -> tuple[Proce
             table[pid] = procfs.read_process(pid, brief=True)
         except NanoError:
             continue  # it has just ended
+    children: dict[int, list[procfs.Process]] = {}
+    for one in table.values():
+        children.setdefault(one.parent if one.parent in table else 0, []).append(one)
     shown: list[ProcessShown] = []
-
-    def add(found: procfs.Process, parent: int) -> None:
+    # Next is the last one. No recursion: how deep the tree is, the container decides.
+    left = sorted(children.get(0, []), key=lambda one: (one.pid == init, -one.pid))
+    while left:
+        found = left.pop()
+        parent = found.parent if found.parent in table else 0
         uid = found.uids[1] if len(found.uids) > 1 else 0
         shown.append(
             ProcessShown(
@@ -278,13 +284,7 @@ def _processes(life: Lifecycle, init: int, pids: tuple[int, ...]) -> tuple[Proce
                 found.state, found.threads, found.memory, joined=not parent and found.pid != init,
             )
         )  # fmt: skip
-        for child in table.values():
-            if child.parent == found.pid and child.pid != found.pid:
-                add(child, found.pid)
-
-    roots = [one for one in table.values() if one.parent not in table]
-    for root in sorted(roots, key=lambda one: (one.pid != init, one.pid)):
-        add(root, 0)
+        left += reversed(children.get(found.pid, []))
     return tuple(shown)
 
 
