@@ -77,7 +77,8 @@ class Script:
         text = path.read_text()
         self.id = re.search(r"^id=(\w+)", text, re.M)[1]  # type: ignore[index]
         self.directory = re.search(r'^dir="(.*)"/"\$id"', text, re.M)[1] + f"/{self.id}"  # type: ignore[index]
-        self.process = subprocess.Popen(["dash", str(path)], **options)
+        # Who started us may ignore signals, as nohup(1) does: a shell cannot trap those
+        self.process = subprocess.Popen(["dash", str(path)], preexec_fn=_with_signals, **options)
 
     def init(self, command: tuple[str, ...]) -> int:
         """The pid of the first process, once it has become the command."""
@@ -94,6 +95,11 @@ class Script:
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(20)
+
+
+def _with_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _has_child(pid: int) -> bool:

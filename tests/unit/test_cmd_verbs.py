@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,6 +93,10 @@ def test_root_help(cli: Cli) -> None:
     for section in verbs.SECTIONS:
         assert f"{section} Commands:" in out
     assert "__complete" not in out
+    for way, (_, about) in verbs.WAYS.items():
+        assert re.search(f"^  {way} +{re.escape(about)}$", out, re.MULTILINE)
+    for name in ("explain", "step", "break-at", "without"):
+        assert f"--{name} " in cli("run", "--help")[1].partition("\nSee-through:\n")[2]
     assert "run --explain" in out and "'log' is 'logs'" in out and "nanoc" in out
     assert '--explain string[="text"]' in cli("run", "--help")[1]
 

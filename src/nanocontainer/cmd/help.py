@@ -87,8 +87,8 @@ def _root() -> str:
     column = max(len(name) for name in (*shown, *verbs.WAYS)) + 4
     for section in verbs.SECTIONS:
         lines.append(f"{section} Commands:")
-        lines += [f"  {name:{column - 2}}{verb[3]}" for name, verb in shown.items() if verb[2] == section]
         lines += [f"  {name:{column - 2}}{about}" for name, (of, about) in verbs.WAYS.items() if of == section]
+        lines += [f"  {name:{column - 2}}{verb[3]}" for name, verb in shown.items() if verb[2] == section]
         lines.append("")
     lines.append("Management Commands:")
     lines += [f"  {name:{column - 2}}{about}" for name, (about, _) in verbs.GROUPS.items()]

@@ -9,6 +9,7 @@ import os
 
 from ..plan.telling import Watch
 from .output import STDERR, err, width
+from .page import visible
 from .paint import Paint, columns, cut, pad, wrap
 
 TYPE_CHECKING = False
@@ -24,18 +25,13 @@ def subject(step: Step) -> str:
     """What a step is about, in a word or two: the first text of its data, a path's end. Empty where it has none."""
     for value in step.as_dict().values():
         if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-            return printable(" ".join(value))
+            return visible(" ".join(value))
         if isinstance(value, str) and value:
             long = len(value) > 32 and "/" in value[1:]
-            return printable(f"…/{value.rstrip('/').rpartition('/')[2]}" if long else value)
+            return visible(f"…/{value.rstrip('/').rpartition('/')[2]}" if long else value)
         if isinstance(value, dict) and value:
-            return printable(" ".join(value))
+            return visible(" ".join(value))
     return ""
-
-
-def printable(text: str) -> str:
-    """Text from outside for a terminal: it must not move the cursor or change what was said."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def milliseconds(nanoseconds: int) -> str:
@@ -80,7 +76,7 @@ class Live(Watch):
                 self.cloned = told.index
             self._ended(told)
         elif at == "failed":
-            self._line(told, milliseconds(told.time - told.begin), printable(f"  failed: {told.error.get('why', '')}"))
+            self._line(told, milliseconds(told.time - told.begin), visible(f"  failed: {told.error.get('why', '')}"))
         elif at == "done":
             if self.last:
                 self._ended(self.last.replace(begin=self.last.time, time=told.time))

@@ -24,7 +24,7 @@ FLAGS: Table = (
 )
 # Of exec and start; run has --explain with more in it (runflags.py).
 WATCHED: Table = (
-    ("explain", "", "optional", "text", "Only show the steps (short, text, json, markdown, html); live: run"),
+    ("explain", "", "optional", "text", "Show steps and run none (short, text, json, markdown, html); live: run them"),
     ("step", "", "bool", False, "Stop before each step: look at the world outside and inside, go on, skip, abort"),
     ("break-at", "", "list", None, "Stop before this step (name or number)"),
 )

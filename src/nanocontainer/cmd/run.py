@@ -264,7 +264,7 @@ RUN = Command(
     "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     "Create and run a new container from an image. The image is pulled where it is missing. Flags end at IMAGE: what "
     "follows it is the command. A bare shell (sh, bash, ...) run from a terminal gets -it by itself; -t=false says no.",
-    (*runflags.DETACH, *runflags.CONTAINER),
+    (*runflags.DETACH, *runflags.CONTAINER, *runflags.SEE_THROUGH),
     run,
     least=1,
     interspersed=False,
@@ -273,8 +273,11 @@ RUN = Command(
         ("A server in the background, on port 8080 of the host", "nanocontainer run -d --name web -p 8080:80 nginx"),
         ("The current directory at /work, with at most 512 MB and two CPUs",
          "nanocontainer run --rm -v .:/work -w /work -m 512m --cpus 2 python python3 script.py"),
-        ("What would happen, step by step", "nanocontainer run --explain debian true"),
+        ("What would happen, a line a step; without =short, with every system call",
+         "nanocontainer run --explain=short debian true"),
         ("The same as a shell script that really runs", "nanocontainer run --explain=script debian true > by-hand.sh"),
+        ("What a wall is for: leave it out, and look at what passes",
+         "nanocontainer run --rm -it --without LoadSeccomp debian bash"),
     ),
 )  # fmt: skip
 
@@ -282,7 +285,7 @@ CREATE = Command(
     "create",
     "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     "Create a new container without starting it, and print its id. The flags are those of run.",
-    (runflags.EXPLAIN, *runflags.CONTAINER),
+    (*runflags.CONTAINER, *runflags.EXPLAINED),
     create,
     least=1,
     interspersed=False,

@@ -11,12 +11,7 @@ if TYPE_CHECKING:
 DETACH: Table = (
     ("detach", "d", "bool", False, "Run the container in the background and print its id"),
     ("sig-proxy", "", "bool", True, "Pass the signals this command receives on to the container"),
-    ("explain", "", "optional", "text", "Only show the steps (short, text, json, markdown, html, script); live: run"),
-    ("step", "", "bool", False, "Stop before each step: look at the world outside and inside, go on, skip, abort"),
-    ("break-at", "", "list", None, "Stop before this step (name or number)"),
 )
-
-EXPLAIN = ("explain", "", "optional", "text", "Only show what it would do (short, text, json, markdown, html)")
 
 CONTAINER: Table = (
     ("name", "", "string", "", "Name of the container"),
@@ -84,8 +79,6 @@ CONTAINER: Table = (
     ("ipc", "", "string", "", "IPC namespace (private, host, container:NAME)"),
     ("uts", "", "string", "", "UTS namespace (host)"),
     ("cgroupns", "", "string", "private", "Cgroup namespace (private, host)"),
-    ("without", "", "list", None, "Leave a step of the start out, and see what that opens (LoadSeccomp, ...)"),
-    ("force-without", "", "bool", False, "Leave steps out although that endangers the host"),
     # Other spellings, and what docker has and means the same as our default.
     ("net", "", "=network", None, ""),
     ("dns-opt", "", "=dns-option", None, ""),
@@ -128,4 +121,26 @@ CONTAINER: Table = (
     ("timeout", "", "later", None, ""),
     ("use-api-socket", "", "later", None, ""),
     ("volumes-from", "", "later", None, ""),
+)
+
+WITHOUT: Table = (
+    ("without", "", "list", None, "Leave a step of the start out, and see what that opens (LoadSeccomp, ...)"),
+    ("force-without", "", "bool", False, "Leave steps out although that endangers the host"),
+)
+# Of run, and of create
+SEE_THROUGH: Table = (
+    "See-through",
+    (
+        "explain", "", "optional", "text",
+        ("Show the steps and run none: short (a line each), text, json, markdown, html, or script (for sh); live: run "
+         "the container, and tell each step with its time"),
+    ),
+    ("step", "", "bool", False, "Stop before each step: look at the world outside and inside, go on, skip, abort"),
+    ("break-at", "", "list", None, "Stop before this step (name or number)"),
+    *WITHOUT,
+)  # fmt: skip
+EXPLAINED: Table = (
+    "See-through",
+    ("explain", "", "optional", "text", "Only show what it would do (short, text, json, markdown, html)"),
+    *WITHOUT,
 )

@@ -14,8 +14,9 @@ from ..lean import signals
 from ..plan.omission import dangers, find_step, needed_by, opening, refuse
 from ..plan.telling import ABORT, GO, SKIP, Watch
 from . import stepshell, view
-from .live import milliseconds, printable, subject
+from .live import milliseconds, subject
 from .output import STDERR, STDIN, err, width
+from .page import visible
 from .paint import Paint, cut, pad, wrap
 
 TYPE_CHECKING = False
@@ -261,7 +262,7 @@ class Stepper(Watch):
             text = text.replace(str(self.plan.steps[at].as_dict()["place"]), "(root)")
         if id := self._cgroup().rpartition("/")[2]:
             text = text.replace(id, id[:12])
-        return cut(printable(text), max(width(STDERR) - 10 - _LABEL, 20))
+        return cut(visible(text), max(width(STDERR) - 10 - _LABEL, 20))
 
     def _all(self, side: str, found: View) -> list[str]:
         colour = "yellow" if side == "outside" else "cyan"

@@ -305,6 +305,7 @@ _FLAGS: Table = (
     ("output", "o", "string", "", "Write to this file"),
     "Flags of run",
     *runflags.CONTAINER,
+    *runflags.WITHOUT,
 )
 
 TRACE = Command(

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     Verb = tuple[str, str, str, str]
 
-SECTIONS = ("Common", "Container", "Image", "See-through", "System")
+SECTIONS = ("Common", "See-through", "Container", "Image", "System")
 
 VERBS: dict[str, Verb] = {
     "run": ("run", "RUN", "Common", "Create and run a new container from an image"),
@@ -46,9 +46,10 @@ VERBS: dict[str, Verb] = {
 
 # What the help names beside the verbs: a way to use one, its section, its line.
 WAYS: dict[str, tuple[str, str]] = {
-    "run --explain": ("See-through", "Show the steps of a start, and run none of them"),
+    "run --explain": ("See-through", "Show the steps of a start, and run none (=short, =html, ...)"),
     "run --step": ("See-through", "Stop before each step of a start, and look at both sides"),
     "run --without": ("See-through", "Leave a step of a start out, and see what that opens"),
+    "VERB --explain": ("See-through", "The same of create, start, exec, stop, restart, kill and rm"),
 }
 
 # Words that are in no list of the help.
