@@ -32,7 +32,7 @@ def show(explanation: Explanation) -> str:
 
 def render(explanation: Explanation, width: int, paint: Paint) -> str:
     """Lines of at most that many columns."""
-    from ..plan.explanation import clause
+    from ..plan.explanation import NOTES, clause
 
     text = min(width, READABLE)
     lines = [paint.bold(line) for line in wrap(for_people(explanation.about), text)]
@@ -69,6 +69,8 @@ def render(explanation: Explanation, width: int, paint: Paint) -> str:
         for undo in explanation.undo:
             lines += line(0, " ", "", undo.name, undo.sentence, "")
         lines.append("")
+    own = (note for note in explanation.notes if note not in NOTES)
+    lines += [paint.dim(said) for note in own for said in wrap(for_people(note), text, "* ", "  ")]
     more = "This is the short form: --explain has the system calls of each step, and the manual pages."
     return "\n".join([*lines, *(paint.dim(said) for said in wrap(more, text))]) + "\n"
 

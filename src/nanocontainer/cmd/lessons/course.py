@@ -11,8 +11,8 @@ from ...errors import NanoError
 from ...lean import signals
 from ...record import Record
 from .. import stepshell, terminal
-from ..live import printable
 from ..output import STDIN, STDOUT, out, width
+from ..page import visible
 from ..paint import Paint, columns, pad, wrap
 from .lesson import NAMES
 from .stage import Stage
@@ -131,7 +131,7 @@ class Course:
     def _check(self) -> Seen:
         seen = self.lesson.check(self.stage)
         said = f"✓ {self.words['done']}" if seen.done else f"✗ {self.words['not done']}"
-        lines = wrap(f"{said}  ({printable(seen.what)})", self.width, hang="  ")
+        lines = wrap(f"{said}  ({visible(seen.what)})", self.width, hang="  ")
         self._say("", *(self.paint(line, "green" if seen.done else "yellow") for line in lines))
         return seen
 
@@ -159,7 +159,7 @@ class Course:
                 else:
                     self._say(*self._help())
             except NanoError as error:
-                self._say(self.paint.red(printable(str(error))))
+                self._say(self.paint.red(visible(str(error))))
 
     def _help(self) -> list[str]:
         lines = []
@@ -209,7 +209,7 @@ class Course:
         seen = lesson.hit(self.stage, result)
         self.stage.tidy()
         colour = "red" if seen.done else "green"
-        lines = wrap(f"{self.words['hit' if seen.done else 'missed']}  ({printable(seen.what)})", self.width, "", "  ")
+        lines = wrap(f"{self.words['hit' if seen.done else 'missed']}  ({visible(seen.what)})", self.width, "", "  ")
         self._say("", *(self.paint(line, colour) for line in lines))
         return seen
 
@@ -259,7 +259,7 @@ class Course:
             lines = [*lines[: _MOST // 2], f"… {more} …", *lines[len(lines) - _MOST // 2 + 1 :]]
         bar = self.paint.dim("  │ ")
         for line in lines:
-            shown = printable(line.replace("\t", "  ").rstrip())
+            shown = visible(line.replace("\t", "  ").rstrip())
             room = self.width - 4
             self._say(*(bar + part for part in ([shown] if columns(shown) <= room else wrap(shown, room))))
         if result.exit_code:
