@@ -529,40 +529,24 @@ class Engine:
         return which_layer(self.life, self.inspect(ref), path)
 
     def explain(self, spec: Spec) -> Plan:
-        """The plan of a start, without starting anything. Needs no root. NotFound where the image is not here."""
-        from .container.starting import imagined_plan
+        """The plan of `run`, without starting anything. Needs no root. An image that is not here is made up."""
+        from .container import explaining
         from .kernel.facts import probe
 
-        try:
-            image = self.life.images.find(spec.image)
-            layers = self.life.images.layer_paths(image)
-        except (NotFound, NotPermitted):
-            from .image.model import Image, ImageConfig
-
-            if not spec.command:
-                spec = spec.replace(command=("sh",))
-            image, layers = Image(id="sha256:" + "0" * 64, config=ImageConfig()), (f"{self.paths.images}/layers/IMAGE",)
-        return imagined_plan(self.life, spec, image, layers, probe())
+        return explaining.plan_of_run(self.life, spec, probe())
 
     def explain_create(self, spec: Spec) -> Explanation:
         """What create would do. Needs no root."""
         from .container import explaining
-        from .image.model import Image, ImageConfig
 
-        try:
-            image = self.life.images.find(spec.image)
-        except (NotFound, NotPermitted):
-            image = Image(id="sha256:" + "0" * 64, config=ImageConfig(cmd=("sh",)))
-        return explaining.create(self.life, spec, image)
+        return explaining.create(self.life, spec)
 
     def explain_start(self, ref: str) -> Plan:
         """The plan of starting a container that exists. Conflict where it runs."""
         from .container import explaining
         from .kernel.facts import probe
 
-        container = self.life.store.load(self.resolve_id(ref))
-        layers = self.life.images.layer_paths(self.life.images.find(container.spec.image_id))
-        return explaining.plan_of_start(self.life, container, layers, probe())
+        return explaining.plan_of_start(self.life, self.life.store.load(self.resolve_id(ref)), probe())
 
     def explain_exec(self, ref: str, args: Sequence[str], **options: Any) -> Plan:
         """The plan of one more command in a running container. options: as exec(). NotRunning."""
@@ -589,9 +573,7 @@ class Engine:
         from .container import explaining
         from .kernel.facts import probe
 
-        container = self.life.store.load(self.resolve_id(ref))
-        layers = self.life.images.layer_paths(self.life.images.find(container.spec.image_id))
-        return explaining.restart(self.life, container, timeout, layers, probe())
+        return explaining.restart(self.life, self.life.store.load(self.resolve_id(ref)), timeout, probe())
 
     def explain_remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> Explanation:
         """What remove would do. Conflict where it runs and force is not said."""
@@ -603,23 +585,14 @@ class Engine:
     def script(self, spec: Spec, title: str) -> str:
         """A shell script that makes this container (container/exporting.py). Needs no root where the images can be
         read. NotFound where the image is not here."""
-        from .clock import rfc3339
-        from .container import exporting, planner
+        from .container import exporting
         from .kernel.facts import probe
 
         try:
-            image = self.image(spec.image)
-            layers = self.life.images.layer_paths(image)
+            self.image(spec.image)
         except NotPermitted:
-            from .image.model import Image, ImageConfig
-
-            if not spec.command:
-                spec = spec.replace(command=("sh",))
-            image, layers = Image(id="sha256:" + "0" * 64, config=ImageConfig()), (f"{self.paths.images}/layers/IMAGE",)
-            title += "  (The image could not be read without root: put its layers in the place of IMAGE.)"
-        id = exporting.new_id()
-        spec = planner.resolve(spec, image, id=id, name=spec.name or id, created=rfc3339(time.time_ns()))
-        return exporting.script_of(self.life, spec, id, layers, probe(), title)
+            pass  # the script says so
+        return exporting.script_of_run(self.life, spec, probe(), title)
 
     def script_of(self, ref: str) -> str:
         """A shell script that makes a container like this one, from its image; the two can run side by side."""

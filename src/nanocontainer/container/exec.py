@@ -270,7 +270,7 @@ def run_exec(
     if state.status != "running":
         raise NotRunning(f"container {spec.name} is not running", "", f"start it first: start {spec.name}")
     direct = inherit and not detach and not tty and all(_harmless(fd) for fd in range(3))
-    null = _null_streams(stdin, detach=detach, direct=direct)
+    null = null_streams(stdin, detach=detach, direct=direct)
     plan = plan_exec(
         spec,
         life.facts(),
@@ -278,7 +278,7 @@ def run_exec(
         cgroup=state.cgroup,
         groups1=state.groups,
         args=tuple(args),
-        env=_environment(spec.env, env, tty),
+        env=environment(spec.env, env, tty),
         cwd=cwd,
         user=user,
         tty=tty,
@@ -328,14 +328,14 @@ def _close_start(world: World, inner: dict[str, int]) -> None:
             os.close(value)
 
 
-def _environment(base: tuple[str, ...], more: Sequence[str], tty: bool) -> tuple[str, ...]:
+def environment(base: tuple[str, ...], more: Sequence[str], tty: bool) -> tuple[str, ...]:
     env = dict(item.split("=", 1) for item in base if "=" in item)
     if tty:
         env.setdefault("TERM", "xterm")
     return merged(env, more)
 
 
-def _null_streams(stdin: bool, *, detach: bool, direct: bool) -> tuple[str, ...]:
+def null_streams(stdin: bool, *, detach: bool, direct: bool) -> tuple[str, ...]:
     """The streams that are connected to the container's own /dev/null, never to the host's."""
     if detach:
         return STREAMS

@@ -9,46 +9,71 @@ from __future__ import annotations
 import time
 
 from ..clock import rfc3339
-from ..errors import Conflict, NotRunning
+from ..errors import Conflict, NotFound, NotPermitted, NotRunning
+from ..image.model import Image, ImageConfig
 from ..network import allot, names
 from ..plan import journal
 from ..plan.explanation import NOTES, ExplainedStep, ExplainedUndo, Explanation, act, explain, undo_of
 from ..plan.rehearsal import Rehearsal
 from ..runtime import limits
 from . import planner, residues  # noqa: F401 (residues: so that the journal's steps are known)
-from .exec import _environment, _null_streams
+from .exec import environment, null_streams
 from .joining import plan_exec
 from .locks import holder
 from .signalling import number_of
 from .spec import Container, Spec, State
-from .starting import _devices
+from .starting import devices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..image.model import Image
     from ..kernel.facts import Facts
     from ..plan.plan import Plan
     from .lifecycle import Lifecycle
 
+IMAGINED_ID = "0123456789ab"  # readable; a real one has 64 digits
+IMAGINED_IMAGE = Image(id="sha256:" + "0" * 64, config=ImageConfig(cmd=("sh",)))
 _RUNNING = ("running", "paused")
 
 
-def plan_of_start(life: Lifecycle, container: Container, layers: tuple[str, ...], host: Facts) -> Plan:
-    """The plan of starting a container that exists. Address and ports are imagined: a start claims them."""
+def image_of(life: Lifecycle, name: str) -> tuple[Image, tuple[str, ...]]:
+    """An image and the directories of its layers; one that is made up, of one layer named IMAGE, where it is not here
+    or only root can read it."""
+    try:
+        image = life.images.find(name)
+        return image, life.images.layer_paths(image)
+    except (NotFound, NotPermitted):
+        return IMAGINED_IMAGE, (f"{life.paths.images}/layers/IMAGE",)
+
+
+def plan_of_run(life: Lifecycle, wish: Spec, host: Facts) -> Plan:
+    """The plan of `run`. Nothing is claimed, nothing is made, no root is needed: id, address and ports are imagined,
+    and the image as image_of() says."""
+    image, layers = image_of(life, wish.image)
+    name = wish.name or "explained"
+    spec = planner.resolve(wish, image, id=IMAGINED_ID, name=name, created=rfc3339(time.time_ns()))
+    return _imagined(life, spec, layers, host)
+
+
+def plan_of_start(life: Lifecycle, container: Container, host: Facts) -> Plan:
+    """The plan of starting a container that exists. Conflict where it runs."""
     spec = container.spec
     if container.state.status in _RUNNING:
         hint = f"stop it first: stop {spec.name}"
         raise Conflict(f"container {spec.name} is running", "there is nothing to start", hint)
+    return _imagined(life, spec, life.images.layer_paths(life.images.find(spec.image_id)), host)
+
+
+def _imagined(life: Lifecycle, spec: Spec, layers: tuple[str, ...], host: Facts) -> Plan:
+    """As starting.bring_up() plans, with an address and ports that a start would claim."""
+    volumes = life.paths.volumes
     sources = tuple(
-        planner.Source(mount.source if mount.kind == "bind" else f"{life.paths.volumes}/{mount.source}/_data")
+        planner.Source(mount.source if mount.kind == "bind" else f"{volumes}/{mount.source or spec.id}/_data")
         for mount in spec.mounts
     )
     allotment = allot.imagine(spec, life.paths)
-    inputs = planner.Inputs(
-        layers=layers, sources=sources, files=names.files(spec, allotment), devices=_devices(spec)
-    )
+    inputs = planner.Inputs(layers=layers, sources=sources, files=names.files(spec, allotment), devices=devices(spec))
     wish = spec.replace(limits=limits.numbered(spec.limits))
     return planner.plan_start(wish, inputs, host, allotment, life.paths)
 
@@ -74,18 +99,18 @@ def plan_of_exec(
         raise NotRunning(f"container {spec.name} is not running", "", f"start it first: start {spec.name}")
     return plan_exec(
         spec, host, pid=state.pid, cgroup=state.cgroup, groups1=state.groups, args=tuple(args),
-        env=_environment(spec.env, env, tty), cwd=cwd, user=user, tty=tty, privileged=privileged, paths=life.paths,
-        null=_null_streams(stdin, detach=detach, direct=False), size=size,
+        env=environment(spec.env, env, tty), cwd=cwd, user=user, tty=tty, privileged=privileged, paths=life.paths,
+        null=null_streams(stdin, detach=detach, direct=False), size=size,
     )  # fmt: skip
 
 
-def create(life: Lifecycle, wish: Spec, image: Image) -> Explanation:
+def create(life: Lifecycle, wish: Spec) -> Explanation:
     """`create`: a name is claimed, directories are made, the specification is written down. Nothing is started."""
-    id = "0123456789ab"
+    image, (*_, layer) = image_of(life, wish.image)
+    id = IMAGINED_ID
     spec = planner.resolve(wish, image, id=id, name=wish.name or "some_name", created=rfc3339(time.time_ns()))
     stage = _stage(id)
     store = stage.store(life)
-    layer = f"{life.paths.images}/layers/IMAGE"
     steps = (
         act(stage, "ClaimName", "Take the name: a symlink to the container's id, which symlink(2) makes or "
             "refuses, so that no two containers get one name.",
@@ -146,13 +171,11 @@ def kill(life: Lifecycle, container: Container, signal: str) -> Explanation:
     return Explanation("kill", f"Container {spec.name} is killed. {then}", _numbered(steps), undo, notes=NOTES)
 
 
-def restart(
-    life: Lifecycle, container: Container, timeout: int | None, layers: tuple[str, ...], host: Facts
-) -> list[Explanation]:
+def restart(life: Lifecycle, container: Container, timeout: int | None, host: Facts) -> list[Explanation]:
     """`restart`: stop where it runs, and start."""
     first = [stop(life, container, timeout, "")] if container.state.status in _RUNNING else []
     at_rest = container.replace(state=State(status="exited"))
-    return [*first, explain(plan_of_start(life, at_rest, layers, host), "start")]
+    return [*first, explain(plan_of_start(life, at_rest, host), "start")]
 
 
 def remove(life: Lifecycle, container: Container, *, force: bool, volumes: bool) -> Explanation:

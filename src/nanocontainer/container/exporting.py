@@ -8,8 +8,10 @@ only there once: a published port, and what is in a volume.
 from __future__ import annotations
 
 import os
+import time
 
 from .. import __version__
+from ..clock import rfc3339
 from ..network import allot, names
 from ..network.addresses import mac_of, number_of, subnet_of, text_of
 from ..network.model import NetworkStore
@@ -17,6 +19,8 @@ from ..paths import Paths
 from ..plan import shell
 from ..runtime import limits
 from . import planner
+from .explaining import IMAGINED_IMAGE, image_of
+from .starting import devices, hold_target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,10 +49,18 @@ def new_id() -> str:
     return os.urandom(6).hex()
 
 
+def script_of_run(life: Lifecycle, wish: Spec, host: Facts, title: str) -> str:
+    """The script of a container that `run` would make; of a made-up image where only root can read it."""
+    image, layers = image_of(life, wish.image)
+    if image is IMAGINED_IMAGE:
+        title += "  (The image could not be read without root: put its layers in the place of IMAGE.)"
+    id = new_id()
+    spec = planner.resolve(wish, image, id=id, name=wish.name or id, created=rfc3339(time.time_ns()))
+    return script_of(life, spec, id, layers, host, title)
+
+
 def script_of(life: Lifecycle, spec: Spec, id: str, layers: tuple[str, ...], host: Facts, title: str) -> str:
     """The script for a specification that is resolved: spec.json's, or the one of `run --explain=script`."""
-    from .starting import _devices
-
     paths = ScriptPaths(f"{life.paths.state}/scripts", life.paths.run)
     directory = paths.container(id)
     sources = tuple(_source(life, mount, f"{directory}/volume{number}") for number, mount in enumerate(spec.mounts, 1))
@@ -56,8 +68,8 @@ def script_of(life: Lifecycle, spec: Spec, id: str, layers: tuple[str, ...], hos
     try:
         allotment = _allotment(life, spec, id, paths, held)
         inputs = planner.Inputs(
-            layers=layers, sources=sources, files=names.files(spec, allotment), devices=_devices(spec),
-            pid_target=_target(life, spec.pid_mode, held), ipc_target=_target(life, spec.ipc_mode, held),
+            layers=layers, sources=sources, files=names.files(spec, allotment), devices=devices(spec),
+            pid_target=hold_target(life, spec.pid_mode, held), ipc_target=hold_target(life, spec.ipc_mode, held),
         )  # fmt: skip
     finally:
         for fd in held:
@@ -77,17 +89,11 @@ def _source(life: Lifecycle, mount: Mount, own: str) -> planner.Source:
     return planner.Source(f"{life.paths.volumes}/{mount.source}/_data" if shared else f"{own}/_data", fill=True)
 
 
-def _target(life: Lifecycle, mode: str, held: list[int]) -> int:
-    from .starting import _target as target
-
-    return target(life, mode, held)
-
-
 def _allotment(life: Lifecycle, spec: Spec, id: str, paths: ScriptPaths, held: list[int]) -> Allotment:
     """A network of the script's own in the place of the engine's."""
     imagined = allot.imagine(spec, life.paths)
     if imagined.mode == "container":
-        return imagined.replace(pid=_target(life, spec.network, held))
+        return imagined.replace(pid=hold_target(life, spec.network, held))
     if imagined.network is None:
         return imagined
     network = NetworkStore(life.paths).spare(f"nanos{id[:8]}").replace(internal=imagined.network.internal)

@@ -22,7 +22,6 @@ from .spec import Port, Spec, State
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..image.model import Image
-    from ..kernel.facts import Facts
     from ..plan.plan import Plan
     from .lifecycle import Lifecycle
 
@@ -68,7 +67,7 @@ def bring_up(life: Lifecycle, spec: Spec, streams: dict[str, int]) -> tuple[Worl
     held: list[int] = []  # containers that this one joins
     try:
         image = life.images.find(spec.image_id)
-        target = _target(life, spec.network, held)
+        target = hold_target(life, spec.network, held)
         allotment = allot.allot(spec, life.paths, spec.id, life.running, target)
         inputs = _inputs(life, spec, image, held).replace(files=names.files(spec, allotment))
         wish = spec.replace(limits=limits.numbered(spec.limits))
@@ -138,9 +137,9 @@ def _inputs(life: Lifecycle, spec: Spec, image: Image, held: list[int]) -> plann
     return planner.Inputs(
         layers=_layers(life, image),
         sources=tuple(sources),
-        devices=_devices(spec),
-        pid_target=_target(life, spec.pid_mode, held),
-        ipc_target=_target(life, spec.ipc_mode, held),
+        devices=devices(spec),
+        pid_target=hold_target(life, spec.pid_mode, held),
+        ipc_target=hold_target(life, spec.ipc_mode, held),
     )
 
 
@@ -152,13 +151,13 @@ def _layers(life: Lifecycle, image: Image) -> tuple[str, ...]:
         raise
 
 
-def _devices(spec: Spec) -> tuple[AddDevice, ...]:
+def devices(spec: Spec) -> tuple[AddDevice, ...]:
     if spec.privileged:
         return host_devices()
     return tuple(host_device(one.source, one.target or one.source, one.access) for one in spec.devices)
 
 
-def _target(life: Lifecycle, mode: str, held: list[int]) -> int:
+def hold_target(life: Lifecycle, mode: str, held: list[int]) -> int:
     """The first process of the container in "container:REF", which is held from now on; 0 for other modes."""
     kind, colon, ref = mode.partition(":")
     if kind != "container" or not colon:
@@ -170,21 +169,6 @@ def _target(life: Lifecycle, mode: str, held: list[int]) -> int:
         raise NotRunning(f"cannot join container {ref}", "it is not running", f"start it first: start {ref}")
     held.append(open_init(life, container.spec, container.state))
     return container.state.pid
-
-
-def imagined_plan(life: Lifecycle, wish: Spec, image: Image, layers: tuple[str, ...], host: Facts) -> Plan:
-    """The plan as it would be, for --explain: nothing is claimed, nothing is made, no root is needed."""
-    id = "0123456789ab"  # readable; a real one has 64 digits
-    spec = planner.resolve(wish, image, id=id, name=wish.name or "explained", created=rfc3339(time.time_ns()))
-    sources = tuple(
-        planner.Source(mount.source if mount.kind == "bind" else f"{life.paths.volumes}/{mount.source or id}/_data")
-        for mount in spec.mounts
-    )
-    allotment = allot.imagine(spec, life.paths)
-    inputs = planner.Inputs(layers=layers, sources=sources, files=names.files(spec, allotment))
-    devices = _devices(spec)
-    spec = spec.replace(limits=limits.numbered(spec.limits))
-    return planner.plan_start(spec, inputs.replace(devices=devices), host, allotment, life.paths)
 
 
 def _bind_source(source: str, create: bool) -> str:
