@@ -112,7 +112,9 @@ def test_shellcheck_has_nothing_to_say(name: str) -> None:
     # What the part inside is handed: the variables of the script.
     handed = "#!/bin/sh\n# shellcheck disable=SC2154,SC2034,SC2329,SC2016\n"
     for part in (text, handed + inside_of(text)):
-        done = subprocess.run([program, "--shell=dash", "-"], input=part, text=True, capture_output=True)
+        # SC2317 is what versions before 0.11 say of functions that a trap calls
+        words = [program, "--shell=dash", "--exclude=SC2317", "-"]
+        done = subprocess.run(words, input=part, text=True, capture_output=True)
         assert done.stdout == ""
 
 
