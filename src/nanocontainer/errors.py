@@ -13,12 +13,15 @@ HINTS = {
     1: "are you root (sudo), or inside another container that forbids this?",
     5: "the disk, or its file system, reports a fault: see `dmesg`",
     12: "the host is short of memory, or a limit of its cgroup is reached",
+    20: "a file is where a directory should be: look what it is, and move it away",
+    21: "a directory is where a file should be: look what it is, and move it away",
     23: "too many open files on the host (fs.file-max)",
     24: "too many open files: raise `ulimit -n`",
     27: "a limit on the size of files is reached: raise `ulimit -f`",
     28: "the disk is full, or has no inodes left: see `df -h` and `df -i`; stopped containers and images take space",
     30: "mount that file system for writing, or keep the state elsewhere: --root DIRECTORY",
     38: "this kernel lacks the system call: `nanocontainer doctor` shows what is missing",
+    40: "a symbolic link is where none should be, or leads in a circle: look what it is, and move it away",
     122: "a disk quota is used up: see `quota`",
 }
 _NAMESPACES = "a limit on namespaces is used up: see /proc/sys/user/max_*_namespaces"  # ENOSPC of unshare and clone3

@@ -44,6 +44,8 @@ else:
             try:
                 start = len(text) - len(text.lstrip(_SPACE))
                 value, end = _scan(text, start)
+            except RecursionError:  # which is no ValueError, and means the same to who reads
+                raise ValueError("JSON text that is nested too deeply") from None
             except Exception:  # the C scanner wants to raise an error class of the Python half: let that explain it
                 from json import loads as explain
 

@@ -16,7 +16,7 @@ import fcntl
 import os
 import stat
 
-from .errors import Corrupt, InvalidInput, NanoError, NotPermitted, Unsupported, denied, reason
+from .errors import Corrupt, InvalidInput, NanoError, NotPermitted, Unsupported, denied, is_shortage, reason
 from .record import Record
 
 TYPE_CHECKING = False
@@ -30,6 +30,9 @@ FORMAT = 1  # of what lies in a state directory; raised when an older version co
 
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _HEX = frozenset("0123456789abcdef")
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # nothing can have this name, or nothing has
+_LARGEST = 64 << 20  # bytes of a file that is read whole
+_ATTEMPTS = 1000  # to make what others may take away at the same time
 _DEEPEST = 100  # directories opened at once when a tree is removed
 
 
@@ -98,7 +101,7 @@ def check_format(paths: Paths) -> bool:
     marked on the way, if it can be written to. Who may not look is told so by what it looks at next.
     """
     try:
-        fd = os.open(paths.format, os.O_RDONLY | os.O_CLOEXEC)
+        said = read_bytes(paths.format)
     except FileNotFoundError:
         if not os.path.isdir(paths.state):
             return False
@@ -107,12 +110,17 @@ def check_format(paths: Paths) -> bool:
         except OSError:
             pass  # a read-only or full disk: it counts as format 1 without the file as well
         return _accept(paths, b"1")
-    except OSError:
+    except PermissionError:
         return True
-    try:
-        return _accept(paths, os.read(fd, 32))
-    finally:
-        os.close(fd)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_shortage(error):
+            raise
+        why = reason(error)[0] if isinstance(error, OSError) else str(error)
+        raise Corrupt(f"cannot read {paths.format}", why, _SAY_THE_FORMAT) from None
+    return _accept(paths, said)
+
+
+_SAY_THE_FORMAT = f"what made it knows its format: write that into the file again (this version's is {FORMAT})"
 
 
 def _accept(paths: Paths, said: bytes) -> bool:
@@ -121,8 +129,8 @@ def _accept(paths: Paths, said: bytes) -> bool:
         return True
     text = number.decode("ascii", "replace")
     if not (number.isdigit() and len(number) < 10):
-        hint = f"what made it knows its format: write that into the file again (this version's is {FORMAT})"
-        raise Corrupt(f"broken file {paths.format}", f"it must hold a number, and holds {text[:20]!r}", hint)
+        why = f"it must hold a number, and holds {text[:20]!r}"
+        raise Corrupt(f"broken file {paths.format}", why, _SAY_THE_FORMAT)
     older = int(number) < FORMAT
     raise Unsupported(
         f"state directory {paths.state} has format {text}",
@@ -178,8 +186,10 @@ def is_there(path: str) -> bool:
     does not show must not be taken for gone, and what belongs to it for a leftover."""
     try:
         os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+    except OSError as error:
+        if error.errno in _NOWHERE:
+            return False
+        raise
     return True
 
 
@@ -208,6 +218,15 @@ def write_file(path: str, data: str | bytes, *, durable: bool = False, mode: int
         raise
 
 
+def rewrite_file(path: str, data: str | bytes) -> None:
+    """As write_file, for what can be made anew at any time: whatever else has taken its place goes."""
+    try:
+        write_file(path, data)
+    except IsADirectoryError:
+        remove_tree(path)
+        write_file(path, data)
+
+
 def clear_torn(directory: str) -> None:
     """Delete what killed write_file() left in a directory. The caller holds the lock under which files there are
     written, so nobody is writing one."""
@@ -216,16 +235,30 @@ def clear_torn(directory: str) -> None:
             os.unlink(f"{directory}/{name}")
 
 
-def read_file(path: str) -> str:
-    """A text file of our own state. OSError where it cannot be read, ValueError where it is not UTF-8."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def read_bytes(path: str) -> bytes:
+    """A file of our own state. OSError where it cannot be read, ValueError where it cannot be ours: it has no end.
+
+    What stands in its place may be anything: O_NONBLOCK, because opening a fifo waits for a writer (fifo(7)).
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        parts = []
+        parts, size = [], 0
         while part := os.read(fd, 1 << 20):
             parts.append(part)
+            size += len(part)
+            if size > _LARGEST:
+                raise ValueError(f"{path} is larger than any file of ours")
+    except OSError as error:
+        error.filename = path  # read(2) knows no names
+        raise
     finally:
         os.close(fd)
-    return b"".join(parts).decode()
+    return b"".join(parts)
+
+
+def read_file(path: str) -> str:
+    """A text file of our own state. OSError where it cannot be read, ValueError where it is not UTF-8, or endless."""
+    return read_bytes(path).decode()
 
 
 def remove_tree(path: str) -> None:
@@ -291,7 +324,8 @@ class FileLock:
 
     def __init__(self, path: str, *, shared: bool = False, directory: bool = False) -> None:
         self.path, self.shared = path, shared
-        self.flags = os.O_RDONLY | (os.O_DIRECTORY if directory else os.O_CREAT) | os.O_CLOEXEC
+        kind = os.O_DIRECTORY if directory else os.O_CREAT | os.O_NONBLOCK  # a fifo there would wait for a writer
+        self.flags = os.O_RDONLY | kind | os.O_CLOEXEC
         self.fd = -1
 
     def __enter__(self) -> FileLock:
@@ -316,9 +350,11 @@ def is_locked(path: str) -> bool:
     """Whether somebody holds the lock of a file or directory (flock(2)). What is not there nobody holds. The answer is
     got by holding it for an instant: who only tries meanwhile, and does not wait, finds it held."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _NOWHERE:
+            return False
+        raise
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return False
@@ -334,7 +370,7 @@ def owner_of(path: str) -> str:
     try:
         return os.readlink(path)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):  # EINVAL: no link
+        if error.errno in (*_NOWHERE, errno.EINVAL):  # EINVAL: no link
             return ""
         raise
 
@@ -344,7 +380,7 @@ def claim(path: str, owner: str, alive: Callable[[str], bool]) -> str:
 
     alive: whether a container of that id still exists. The directory is made if it is not there.
     """
-    while True:
+    for _ in range(_ATTEMPTS):
         try:
             os.symlink(owner, path)
             return ""
@@ -359,6 +395,8 @@ def claim(path: str, owner: str, alive: Callable[[str], bool]) -> str:
         if holder and alive(holder):
             return holder
         _remove(path, holder)
+    why = "something else is where it or its directory should be, or a link that leads nowhere"
+    raise NanoError(f"cannot make {path}", why, "look what it is, and move it away")
 
 
 def release(path: str, owner: str) -> bool:
@@ -386,5 +424,12 @@ def claims(directory: str) -> list[str]:
     """The names claimed in a directory."""
     try:
         return os.listdir(directory)
-    except FileNotFoundError:
-        return []
+    except OSError as error:
+        if error.errno in _NOWHERE:
+            return []
+        raise
+
+
+def is_claimed(directory: str) -> bool:
+    """Whether there is a claim in a directory; other things in it count for nothing."""
+    return any(is_id(owner_of(f"{directory}/{name}")) for name in claims(directory))

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from nanocontainer.cmd.main import App, main
 from nanocontainer.kernel import calls
@@ -209,6 +209,63 @@ def command(
         if hung:
             ended.err += f"(did not end within {patience} s)"
         return ended
+
+
+def commands(nano: Nano, lines: list[tuple[str, ...]], patience: float = 30) -> list[Ended]:
+    """Several command lines, one after the other, in one fork of this process. patience: seconds for each; where one
+    does not end its end says so, and there are no more."""
+    ends: list[Ended] = []
+    with tempfile.TemporaryDirectory() as place:
+        pid = os.fork()
+        if pid == 0:
+            _run_all(nano, lines, place)
+        pidfd = os.pidfd_open(pid)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        begin, seen, hung = time.monotonic(), -1, False
+        while not poll.poll(100):
+            if (done := len(os.listdir(place))) != seen:
+                begin, seen = time.monotonic(), done
+            if time.monotonic() - begin > patience:
+                os.kill(pid, signal.SIGKILL)
+                hung = True
+                break
+        os.close(pidfd)
+        os.waitpid(pid, 0)
+        for number in range(len(lines)):
+            texts = []
+            for kind in ("out", "err", "end"):
+                path = f"{place}/{number}.{kind}"
+                texts.append(open(path, errors="replace").read() if os.path.exists(path) else "")
+            if not texts[2]:
+                why = f"(did not end within {patience} s)" if hung else "(its process has gone)"
+                ends.append(Ended(99, texts[0], texts[1] + why, patience))
+                break
+            code, seconds = texts[2].split()
+            ends.append(Ended(int(code), texts[0], texts[1], float(seconds)))
+    return ends
+
+
+def _run_all(nano: Nano, lines: list[tuple[str, ...]], place: str) -> NoReturn:
+    """In the fork: what each one writes, and how it ended, in files."""
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.dup2(os.open("/dev/null", os.O_RDWR), 0)
+        for number, words in enumerate(lines):
+            for fd, kind in ((1, "out"), (2, "err")):
+                file = os.open(f"{place}/{number}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+                os.dup2(file, fd)
+                os.close(file)
+            sys.stdout = open(1, "w", closefd=False)
+            sys.stderr = open(2, "w", closefd=False)
+            begin = time.monotonic()
+            code = main(list(words), App(nano.root, nano.runroot))
+            sys.stdout.flush()
+            sys.stderr.flush()
+            with open(f"{place}/{number}.end", "w") as end:
+                end.write(f"{code} {time.monotonic() - begin}")
+    finally:
+        os._exit(0)
 
 
 def wrong_words(ended: Ended) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,16 +115,20 @@ def test_removing_needs_no_space(small: Nano) -> None:
 def test_a_read_only_state_directory(small: Nano) -> None:
     small("run", "--name", "old", "--network", "none", "tiny", "echo", "hi")
     small("run", "-d", "--name", "live", "--network", "none", "tiny", "sleep", "1000")
+    small("tag", "tiny", "other:2")
     before = listed(small)
     with read_only(small):
         assert small("ps", "-aq").out.count("\n") == 2
         assert small("images").out.count("tiny") == 1
+        checked = small("doctor", "--json", check=False)
+        assert checked.code in (0, 1), checked
+        assert json.loads(checked.out)["leftovers"] == [], checked
         assert small("inspect", "-f", "{{.State.Status}}", "old").out == "exited\n"
         assert small("logs", "old").out == "hi\n"
         assert small("exec", "live", "echo", "in").out == "in\n"
         for words in (
             "run --rm --network none tiny true", "run -d tiny true", "create tiny", "start old", "tag tiny other:1",
-            "rmi tiny", "rm old",
+            "rmi other:2", "rm old",
         ):  # fmt: skip
             done = small(*words.split(), check=False)
             assert done.code in (1, 125), done

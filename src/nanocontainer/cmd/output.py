@@ -27,7 +27,7 @@ def write(fd: int, data: bytes) -> None:
 def out(text: str) -> None:
     """Text to stdout. NanoError where it cannot be written: what was to be done is done by then."""
     try:
-        write(STDOUT, text.encode("utf-8", "surrogateescape"))
+        write(STDOUT, _bytes(text))
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -37,9 +37,18 @@ def out(text: str) -> None:
 def err(text: str) -> None:
     """Text to stderr. That nobody can read it is no reason to fail."""
     try:
-        write(STDERR, text.encode("utf-8", "surrogateescape"))
+        write(STDERR, _bytes(text))
     except OSError:
         pass
+
+
+def _bytes(text: str) -> bytes:
+    """Text as UTF-8. What was no UTF-8 when it came in leaves as it came; half a UTF-16 pair, which a broken file may
+    have, becomes a question mark."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
 
 
 def colour(fd: int) -> bool:

@@ -15,12 +15,12 @@ import os
 import time
 from functools import partial
 
-from ..errors import Corrupt, NanoError, NotFound, Unsupported
+from ..errors import Corrupt, NanoError, NotFound, Unsupported, reason
 from ..image import checkup
 from ..lean import loads
 from ..network.leases import ports_directory
 from ..network.model import NetworkStore
-from ..paths import check_format, claims, is_id, is_locked, owner_of, read_file, release, remove_tree
+from ..paths import check_format, claims, is_id, is_locked, is_there, owner_of, read_file, release, remove_tree
 from ..plan.journal import read
 from ..record import Record
 from ..rootfs import filling
@@ -113,29 +113,47 @@ def _all(life: Lifecycle) -> Iterator[Found]:
         yield Found(Leftover("format", life.paths.state, str(error), hint=error.hint))
         return
     sick: set[str] = set()  # containers that are down with all that belongs to them once they are settled
-    for id, one in _containers(life):
-        sick.add(id)
-        yield one
-    yield from _removals(life)
-    yield from _claims(life, sick)
-    yield from _live_directories(life)
-    yield from traces.groups(life, sick)
-    yield from traces.network(life, sick)
-    yield from _networks(life)
-    yield from _images(life)
-    yield from _volumes(life)
-    yield from _temporary(life)
-    yield from traces.others(life)
+    finders: tuple[tuple[str, Callable[[], Iterator[Found]]], ...] = (
+        ("the directories", lambda: _places(life)),
+        ("the containers", lambda: _containers(life, sick)),
+        ("half removed things", lambda: _removals(life)),
+        ("names, addresses and ports", lambda: _claims(life, sick)),
+        ("the directories of running containers", lambda: _live_directories(life)),
+        ("the cgroups", lambda: traces.groups(life, sick)),
+        ("interfaces and firewall rules", lambda: traces.network(life, sick)),
+        ("the networks", lambda: _networks(life)),
+        ("the images", lambda: _images(life)),
+        ("the volumes", lambda: _volumes(life)),
+        ("temporary files", lambda: _temporary(life)),
+        ("what else there is", lambda: traces.others(life)),
+    )
+    for what, find in finders:
+        try:
+            yield from find()
+        except OSError as error:  # one sick corner must not hide the others
+            why, hint = reason(error)
+            yield Found(Leftover("unseen", what, f"cannot look through them: {why}", hint=hint))
+        except NanoError as error:
+            yield Found(Leftover("unseen", what, f"cannot look through them: {error}", hint=error.hint))
+
+
+def _places(life: Lifecycle) -> Iterator[Found]:
+    paths = life.paths
+    for path in (paths.containers, paths.names, paths.networks, paths.images, paths.volumes, paths.run,
+                 ports_directory(paths), f"{paths.run}/containers"):  # fmt: skip
+        if is_there(path) and not os.path.isdir(path):
+            hint = "look what it is, and move it away; or put the directory back that it was"
+            yield Found(Leftover("no-directory", path, "it must be a directory, and is none", hint=hint))
 
 
 # --- containers
 
 
-def _containers(life: Lifecycle) -> Iterator[tuple[str, Found]]:
+def _containers(life: Lifecycle, sick: set[str]) -> Iterator[Found]:
     for id in life.store.ids():
         if life.running(id):
             continue
-        half = not os.path.exists(f"{life.paths.container(id)}/state.json")
+        half = not is_there(f"{life.paths.container(id)}/state.json")
         try:
             found = None if half else _of_container(life, id)
         except NotFound:
@@ -145,7 +163,8 @@ def _containers(life: Lifecycle) -> Iterator[tuple[str, Found]]:
                 Leftover("half-made-container", id[:12], "its creation was killed half-way", "removed"), life.sweep
             )
         if found and not life.running(id):
-            yield id, found
+            sick.add(id)
+            yield found
 
 
 def _of_container(life: Lifecycle, id: str) -> Found | None:
@@ -156,7 +175,7 @@ def _of_container(life: Lifecycle, id: str) -> Found | None:
     except NanoError as error:
         return Found(Leftover("broken-container", id[:12], f"{error.what}: {error.why}", hint=error.hint))
     journal = f"{life.paths.container(id)}/journal"
-    left = os.path.exists(journal)
+    left = is_there(journal)
     unknown, garbage = _journal(journal) if left else ([], 0)
     if unknown:
         return Found(Leftover(
@@ -207,7 +226,7 @@ def _removals(life: Lifecycle) -> Iterator[Found]:
             if not name.startswith(".rm-"):
                 continue
             id, pid = name[4:], name.rpartition("-")[2]
-            busy = life.running(id) if is_id(id) else pid.isdigit() and os.path.exists(f"/proc/{pid}")
+            busy = life.running(id) if is_id(id) else pid.isdigit() and is_there(f"/proc/{pid}")
             if not busy:
                 detail = "its removal was killed half-way"
                 yield Found(Leftover("half-removed", f"{directory}/{name}", detail, "removed"), life.sweep)
@@ -230,7 +249,7 @@ def _stale(life: Lifecycle, directory: str, kind: str, kept: Callable[[str], boo
         path = f"{directory}/{name}"
         owner = owner_of(path)
         if not is_id(owner):
-            if os.path.lexists(path):
+            if is_there(path):
                 detail = "it is no claim: no symbolic link to a container's id"
                 yield Found(Leftover("stray-file", path, detail, hint="look what it is, and remove it"))
             continue
@@ -313,7 +332,7 @@ def _temporary(life: Lifecycle) -> Iterator[Found]:
             if _is_temporary(name) and _age(path) > OLD:
                 detail = "a file that was not written to its end"
                 yield Found(Leftover("half-written-file", path, detail, "removed"), partial(os.unlink, path))
-            elif name.startswith(".probe-") and not os.path.exists(f"/proc/{name[7:]}"):
+            elif name.startswith(".probe-") and not is_there(f"/proc/{name[7:]}"):
                 detail = "a question to the file system that was killed half-way"
                 yield Found(Leftover("half-written-file", path, detail, "removed"), partial(remove_tree, path))
 

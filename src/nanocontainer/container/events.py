@@ -18,7 +18,7 @@ def emit(paths: Paths, kind: str, action: str, id: str, **attributes: str) -> No
     actor = {"ID": id, "Attributes": attributes}
     event = {"Type": kind, "Action": action, "Actor": actor, "time": now // 10**9, "timeNano": now}
     try:
-        fd = os.open(paths.events, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = os.open(paths.events, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         try:
             os.write(fd, dumps(event).encode() + b"\n")
         finally:

@@ -24,6 +24,8 @@ from ..lean import dumps
 FILE = "log.json"
 MAX_SIZE, MAX_FILE = 10 << 20, 3
 
+# O_NONBLOCK: should something else be there, a fifo say, it must not stop the container
+_OPEN = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
 _PIECE = 16384  # docker's: most bytes of a line that are written as one
 _TEXT = 4  # most kinds of control characters that text has: tab, carriage return, escape...
 _BATCH = 1024  # most lines that are formatted at once: bounds the memory for blocks of empty lines
@@ -80,7 +82,7 @@ class JsonLog:
         self._why = ""
         self._rest = {"stdout": b"", "stderr": b""}  # what came after a stream's last line end
         try:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = os.open(self.path, _OPEN, 0o600)
             self._size = os.fstat(self._fd).st_size
             # A writer that was killed may have left half a line: it must not spoil ours.
             self._torn = self._size > 0 and os.pread(self._fd, 1, self._size - 1) != b"\n"

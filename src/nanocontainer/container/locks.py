@@ -14,13 +14,15 @@ import os
 import time
 
 from ..errors import NanoError
-from ..paths import make_dirs
+from ..paths import make_dirs, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..paths import Paths
 
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+_NO_FILE = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP)  # something else is in its place: nobody can hold that
+_ATTEMPTS = 1000  # a removal may take the directory away, or the file, between two calls of ours
 # struct flock: l_type, l_whence, (4 bytes), l_start, l_len, l_pid, (4 bytes)
 _PROBE = fcntl.F_WRLCK.to_bytes(2, "little") + bytes(30)
 # path → pid: the locks that a thread of this process holds. A fork inherits the table and not the locks, hence the pid.
@@ -56,11 +58,19 @@ class Lock:
         return _ours.setdefault(self.path, mark) is mark
 
     def _lock(self, wait: bool) -> bool:
-        while True:
+        for attempt in range(_ATTEMPTS):
             try:
                 self.fd = os.open(self.path, _OPEN, 0o600)
             except FileNotFoundError:
+                for place in (self.directory, self.path) if attempt else ():
+                    if os.path.islink(place):  # it leads nowhere
+                        remove_tree(place)
                 make_dirs(self.directory)
+                continue
+            except OSError as error:
+                if error.errno not in _NO_FILE:
+                    raise
+                remove_tree(self.path if os.path.isdir(self.directory) else self.directory)
                 continue
             try:
                 fcntl.lockf(self.fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -72,6 +82,7 @@ class Lock:
             if self._current():
                 return True
             self._close()  # removed between the two calls, together with its container
+        raise NanoError(f"cannot lock {self.path}", "it is taken away again and again", "try again")
 
     def _current(self) -> bool:
         try:
@@ -105,8 +116,10 @@ def holder(paths: Paths, id: str) -> int:
         return os.getpid()
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return 0
+    except OSError as error:
+        if error.errno in (errno.ENOENT, *_NO_FILE):
+            return 0
+        raise
     try:
         answer = fcntl.fcntl(fd, fcntl.F_GETLK, _PROBE)
     finally:

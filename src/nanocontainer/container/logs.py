@@ -11,7 +11,7 @@ import os
 import time
 
 from ..clock import parse_time, rfc3339
-from ..errors import InvalidInput, NanoError
+from ..errors import InvalidInput, NanoError, reason
 from ..lean import loads
 from .jsonlog import FILE
 
@@ -150,6 +150,8 @@ def _blocks(directory: str, tail: int, follow: bool, alive: Callable[[], bool]) 
                 yield b""
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST)
+    except OSError as error:
+        raise NanoError(f"cannot read the log {path}", *reason(error)) from None
     finally:
         for fd in files:
             os.close(fd)
@@ -190,7 +192,7 @@ def _open_files(path: str, beyond: int = -1) -> list[int]:
     index = missing = 0
     while missing < 2:
         try:
-            fd = os.open(f"{path}.{index}" if index else path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(f"{path}.{index}" if index else path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             missing += 1
         except OSError as error:

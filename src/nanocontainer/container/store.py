@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     T = TypeVar("T", Spec, State)
 
 
+_REMOVE = "remove it: rm -f {}"
+
+
 class ContainerStore:
     """Where containers are kept. All methods may be called by several processes at once."""
 
@@ -63,6 +66,9 @@ class ContainerStore:
             except OSError as error:
                 if is_shortage(error):
                     raise NanoError(f"cannot look up container {ref}", *reason(error)) from None
+            fitting = [id for id in self.ids() if self._calls_itself(id, ref)]  # its claim is lost, or broken
+            if len(fitting) == 1:
+                return fitting[0]
             fitting = [id for id in self.ids() if id.startswith(ref)]
             if len(fitting) == 1:
                 return fitting[0]
@@ -71,6 +77,12 @@ class ContainerStore:
                     f"container {ref!r} is ambiguous", f"{len(fitting)} ids begin with it", "give more digits"
                 )
         raise NotFound(f"no such container: {ref}", "", "`nanocontainer ps -a` lists all")
+
+    def _calls_itself(self, id: str, name: str) -> bool:
+        try:
+            return self.spec(id).name == name
+        except NanoError:
+            return False
 
     def ids(self) -> list[str]:
         return [name for name in _entries(self.paths.containers) if is_id(name)]
@@ -95,17 +107,25 @@ class ContainerStore:
     def _read(self, id: str, name: str, kind: type[T]) -> T:
         path = f"{self.paths.container(id)}/{name}"
         try:
-            found = kind.from_dict(loads(read_file(path)))
+            data = loads(read_file(path))
+            if not isinstance(data, dict):
+                raise ValueError("it holds no JSON object")
+            found = kind.from_dict(data)
             _check(found)
+            if getattr(found, "status", "created") not in ("created", "running", "paused", "exited"):
+                raise ValueError("no status that a container can have")
             if getattr(found, "id", id) != id or "/" in getattr(found, "name", ""):
                 raise ValueError("it belongs to another container")
             return found
         except FileNotFoundError:
+            if name == "spec.json" and is_there(f"{self.paths.container(id)}/state.json"):  # it was whole
+                raise Corrupt(f"container {id[:12]} is broken", f"{path} is missing", _REMOVE.format(id[:12])) from None
             raise NotFound(f"no such container: {id[:12]}") from None
         except (ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
             if isinstance(error, OSError) and is_shortage(error):
                 raise NanoError(f"cannot read container {id[:12]}", *reason(error)) from None
-            raise Corrupt(f"container {id[:12]} is broken", f"{path}: {error}", f"remove it: rm -f {id[:12]}") from None
+            why = reason(error)[0] if isinstance(error, OSError) else f"{path}: {error}"
+            raise Corrupt(f"container {id[:12]} is broken", why, _REMOVE.format(id[:12])) from None
 
     def load(self, id: str) -> Container:
         return Container(self.spec(id), self.state(id))

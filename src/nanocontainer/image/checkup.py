@@ -108,7 +108,7 @@ def _size(place: str) -> int:
                             total += there.st_size
                         if there.st_nlink > 1:
                             seen.add(there.st_ino)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
     return total
 

@@ -23,7 +23,7 @@ import time
 from .. import lean
 from ..errors import NanoError
 from ..kernel.calls import Kernel
-from ..paths import remove_tree
+from ..paths import read_file, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,15 +88,16 @@ def scrub(place: str) -> bool:
             found = True
         except FileNotFoundError:
             pass
+        except IsADirectoryError:  # something else in its place
+            found = _delete_tree(f"{place}.json")
     return found
 
 
 def layer_size(place: str) -> int:
     """Bytes of the regular files of a layer, as they were counted when it was unpacked."""
     try:
-        with open(f"{place}.json", encoding="utf-8") as file:
-            return int(lean.loads(file.read())["size"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return int(lean.loads(read_file(f"{place}.json"))["size"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return 0  # only a display value: a layer is not unusable for it
 
 
@@ -140,7 +141,13 @@ def _lock(place: str, kind: int) -> int | None:
     """The open lock file, locked; None where it is taken (with LOCK_NB)."""
     path = f"{place}.lock"
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            if not (os.path.islink(path) or os.path.isdir(path)):
+                raise
+            _delete_tree(path)  # something else in its place: nobody can hold that
+            continue
         try:
             fcntl.flock(fd, kind)
             if os.stat(path).st_ino == os.fstat(fd).st_ino:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from ..errors import Conflict, Corrupt, NanoError, NotFound
+from ..paths import remove_tree
 from . import claims
 from .reference import familiar, parse_reference
 from .store import ImageStore, _named, _quote
@@ -55,7 +56,7 @@ def _remove(
                 raise _used(f"cannot remove the name {familiar(named)}", users, force)
         lines = []
         for reference in sorted(going, key=lambda text: ("@" in text, text)):
-            os.unlink(f"{store.root}/refs/{_quote(reference)}")
+            remove_tree(f"{store.root}/refs/{_quote(reference)}")
             lines.append(f"Untagged: {familiar(reference)}")
         left = references - going
         if left or users:
@@ -93,7 +94,7 @@ def sweep(store: ImageStore) -> list[str]:
             for entry in _entries(f"{store.root}/{directory}"):
                 unneeded = directory == "blobs/sha256" and blobs is not None and entry not in blobs
                 if unneeded or entry.endswith(".tmp"):  # temporary files are made under the lock that we hold
-                    os.unlink(f"{store.root}/{directory}/{entry}")
+                    remove_tree(f"{store.root}/{directory}/{entry}")
                     swept.append(f"{store.root}/{directory}/{entry}")
     return swept
 
@@ -107,15 +108,13 @@ def take_back(store: ImageStore, ids: Sequence[str], diff_ids: Sequence[str]) ->
         references = store._refs()
         for hex in ids:
             for reference in references.get(hex, ()):
-                os.unlink(f"{store.root}/refs/{_quote(reference)}")
-            path = f"{store.root}/ids/{hex}.json"
-            if os.path.lexists(path):
-                os.unlink(path)
+                remove_tree(f"{store.root}/refs/{_quote(reference)}")
+            remove_tree(f"{store.root}/ids/{hex}.json")
         _delete_layers(store, diff_ids)
         _, blobs = _needed(store)
         for entry in _entries(f"{store.root}/blobs/sha256"):
             if blobs is not None and entry not in blobs:
-                os.unlink(f"{store.root}/blobs/sha256/{entry}")
+                remove_tree(f"{store.root}/blobs/sha256/{entry}")
 
 
 def _delete(store: ImageStore, hex: str, taken: Callable[[str], bool]) -> list[str]:
@@ -132,7 +131,7 @@ def _delete(store: ImageStore, hex: str, taken: Callable[[str], bool]) -> list[s
         image, layers, manifests = None, (), set()  # sweep finds its layers
     except NotFound:  # names without a record: they are gone now
         return []
-    os.unlink(path)
+    remove_tree(path)
     if image and taken(f"sha256:{hex}"):
         store._write(_named(image, ()))
         return []
@@ -141,10 +140,7 @@ def _delete(store: ImageStore, hex: str, taken: Callable[[str], bool]) -> list[s
     _, blobs = _needed(store)
     for digest in {f"sha256:{hex}", *manifests}:
         if blobs is not None and digest[7:] not in blobs:
-            try:
-                os.unlink(f"{store.root}/blobs/sha256/{digest[7:]}")
-            except (FileNotFoundError, IsADirectoryError):
-                pass
+            remove_tree(f"{store.root}/blobs/sha256/{digest[7:]}")
     return lines + [f"Deleted: {diff_id}" for diff_id in reversed(deleted)]
 
 

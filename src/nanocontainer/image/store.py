@@ -14,11 +14,12 @@ image needs it. This module is on the hot path: nothing heavy is imported.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from .. import lean
 from ..errors import Corrupt, InvalidInput, NanoError, NotFound, NotPermitted, denied, is_shortage, reason
-from ..paths import Paths, is_there, make_dirs, read_file, write_file
+from ..paths import Paths, is_there, make_dirs, read_bytes, read_file, remove_tree, write_file
 from .model import Image, ImageConfig
 from .reference import is_digest, parse_reference
 
@@ -90,9 +91,13 @@ class ImageStore:
 
         path = f"{self.root}/blobs/sha256/{digest[7:]}"
         try:
-            with open(path, "rb") as file:
-                data = file.read()
-        except FileNotFoundError:
+            data = read_bytes(path)
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and is_shortage(error):
+                raise
+            if not isinstance(error, FileNotFoundError):
+                why = reason(error)[0] if isinstance(error, OSError) else str(error)
+                raise Corrupt(f"blob {digest} is damaged", why, "remove the image and pull it again") from None
             raise Corrupt(f"blob {digest} is missing", f"no file {path}", "pull the image again") from None
         if hashlib.sha256(data).hexdigest() != digest[7:]:
             raise Corrupt(
@@ -290,7 +295,11 @@ class ImageStore:
             if os.path.lexists(temporary):
                 os.unlink(temporary)
             os.symlink(f"../ids/{hex}.json", temporary)
-            os.rename(temporary, path)
+            try:
+                os.rename(temporary, path)
+            except IsADirectoryError:  # something else in its place
+                remove_tree(path)
+                os.rename(temporary, path)
         for other, owned in before.items():
             if other != hex and not names.isdisjoint(owned):
                 self._rewrite(other, set(owned) - names)
@@ -347,7 +356,9 @@ class _Locked:
         except PermissionError as error:
             raise _denied(self._root, error) from None
         except OSError as error:
-            raise NanoError(f"cannot change the images in {self._root}", *reason(error)) from None
+            if error.errno != errno.EROFS:
+                raise NanoError(f"cannot change the images in {self._root}", *reason(error)) from None
+            self._fd = os.open(f"{self._root}/lock", os.O_RDONLY | os.O_CLOEXEC)  # whoever only looks, may
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def __exit__(self, _: object, error: object, __: object) -> None:

@@ -283,7 +283,8 @@ class Kernel:
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o644, create: bool = False) -> None:
         """One write to a file: how cgroups and /proc/sys are set. create: make or empty it first."""
-        flags = os.O_WRONLY | (os.O_CREAT | os.O_TRUNC if create else 0)
+        # O_NONBLOCK: what is there may be a fifo, and would wait for a reader
+        flags = os.O_WRONLY | (os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK if create else 0)
         fd = os.open(path, flags | os.O_CLOEXEC, mode)
         try:
             os.write(fd, data)

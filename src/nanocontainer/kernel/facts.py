@@ -9,7 +9,7 @@ import os
 
 from ..errors import Unsupported
 from ..lean import dumps, loads
-from ..paths import Paths, make_dirs, read_file, write_file
+from ..paths import Paths, make_dirs, read_file, rewrite_file
 from ..record import Record
 from . import abi
 
@@ -74,7 +74,7 @@ def facts(paths: Paths, boot: str) -> Facts:
     found = probe(boot)
     if not _lacking(found):
         make_dirs(paths.run)
-        write_file(paths.facts, dumps(found.as_dict()))
+        rewrite_file(paths.facts, dumps(found.as_dict()))
     return found
 
 

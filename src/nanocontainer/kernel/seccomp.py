@@ -17,11 +17,12 @@ then, and after them otherwise.
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 
 from ..errors import InvalidInput, NotPermitted
-from ..paths import make_dirs, write_file
+from ..paths import make_dirs, rewrite_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _filter(profile: str, machine: str, capabilities: int, kernel: str, cache: s
     if path:
         make_dirs(cache)
         body = flags.to_bytes(4, "little") + len(code).to_bytes(4, "little") + code
-        write_file(path, _MAGIC + body[:8] + _checksum(key, body) + code)
+        rewrite_file(path, _MAGIC + body[:8] + _checksum(key, body) + code)
     return code, flags
 
 
@@ -131,11 +132,15 @@ def _load(path: str, key: str, cache: str) -> tuple[bytes, int] | None:
         if directory.st_uid != os.geteuid() or directory.st_mode & 0o022:
             why = "other users can write there"
             raise NotPermitted(f"will not keep seccomp programs in {cache}", why, f"chmod 700 {cache}")
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):  # ELOOP: a link
+            return None
+        raise
     try:
         data = os.read(fd, 65536)  # 4096 instructions are 32 KiB
+    except IsADirectoryError:
+        return None
     finally:
         os.close(fd)
     size = int.from_bytes(data[12:16], "little")

@@ -20,7 +20,7 @@ import fcntl
 import os
 
 from ..errors import Conflict
-from ..paths import FileLock, claims, release
+from ..paths import FileLock, is_claimed, release
 from ..plan.step import Step, World
 from . import rules
 from .leases import name_of
@@ -148,7 +148,7 @@ class EnsureBridge(Step):
             self._remove(kernel)
             return
         try:
-            if self.linger < 0 or claims(f"{self.directory}/leases"):
+            if self.linger < 0 or is_claimed(f"{self.directory}/leases"):
                 return
             if not self.linger:
                 self._remove(kernel)
@@ -200,7 +200,7 @@ class EnsureBridge(Step):
             pass
         time.sleep(self.linger)
         with FileLock(self.lock):
-            if not claims(f"{self.directory}/leases"):
+            if not is_claimed(f"{self.directory}/leases"):
                 self._remove(kernel)
             fcntl.flock(fd, fcntl.LOCK_UN)
 

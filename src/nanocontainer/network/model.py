@@ -6,10 +6,11 @@ and no route of the host, and no other network of ours, so that nothing the host
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
-from ..errors import Corrupt, InvalidInput, NanoError, NotFound, NotPermitted, denied
+from ..errors import Corrupt, InvalidInput, NanoError, NotFound, NotPermitted, denied, reason
 from ..kernel.calls import Kernel
 from ..lean import dumps, loads
 from ..paths import FileLock, Paths, check_name, clear_torn, make_dirs, new_id, read_file, write_file
@@ -86,7 +87,7 @@ class NetworkStore:
         for name in self._names():
             try:
                 network = self._read(name)
-            except Corrupt:
+            except NanoError:
                 continue
             if network:
                 found.append(network)
@@ -100,20 +101,24 @@ class NetworkStore:
 
     def _read(self, name: str) -> Network | None:
         path = f"{self.directory(name)}/network.json"
+        hint = f"restore it, or remove {self.directory(name)} when no container uses the network"
         try:
             data = loads(read_file(path))
+            if not isinstance(data, dict):
+                raise ValueError("it holds no JSON object")
             network = Network.from_dict(data)
             _check(network, name)
             return network
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, TypeError, AttributeError, KeyError, InvalidInput) as error:
-            hint = f"restore it, or remove {self.directory(name)} when no container uses the network"
             raise Corrupt(f"broken file {path}", str(error), hint) from None
         except PermissionError as error:
             raise NotPermitted(f"cannot read {path}", error.strerror or "", denied()) from None
         except OSError as error:
-            raise NanoError(f"cannot read {path}", error.strerror or str(error)) from None
+            if error.errno in (errno.EISDIR, errno.ELOOP):
+                raise Corrupt(f"broken file {path}", error.strerror or "", hint) from None
+            raise NanoError(f"cannot read {path}", error.strerror or str(error), reason(error)[1]) from None
 
     def spare(self, interface: str) -> Network:
         """A network that is nobody's: its subnet is in use neither by the host nor by a network of ours."""

@@ -11,9 +11,11 @@ recover() is the one function that takes back: after a normal end, for `rm`, and
 from __future__ import annotations
 
 import os
+import stat
 
 from ..errors import NanoError, reason
 from ..lean import dumps, loads
+from ..paths import read_bytes, remove_tree
 from .step import Step, World
 
 TYPE_CHECKING = False
@@ -65,16 +67,14 @@ class Entry:
 def read(path: str) -> Iterator[Entry]:
     """The journal's entries, newest first. A half-written line (disk full, kill) is of a step that never ran."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        whole = read_bytes(path)
     except FileNotFoundError:
         return
-    try:
-        parts = []
-        while part := os.read(fd, 1 << 16):
-            parts.append(part)
-    finally:
-        os.close(fd)
-    for line in reversed(b"".join(parts).split(b"\n")):
+    except (OSError, ValueError):
+        if stat.S_ISREG(os.lstat(path).st_mode):
+            raise  # a sick disk: what it names must not be forgotten
+        return  # a directory or a link in its place names nothing
+    for line in reversed(whole.split(b"\n")):
         if not line:
             continue
         try:
@@ -120,3 +120,5 @@ def drop(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
+    except IsADirectoryError:  # something else in its place
+        remove_tree(path)

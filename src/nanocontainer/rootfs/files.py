@@ -5,6 +5,7 @@ They are not written into the image's tree: they are this container's, change at
 
 from __future__ import annotations
 
+from ..paths import remove_tree
 from ..plan.step import Step, World, document, path_word
 
 TYPE_CHECKING = False
@@ -44,3 +45,5 @@ class WriteFile(Step):
             world.kernel.unlink(self.path)
         except FileNotFoundError:
             pass
+        except IsADirectoryError:  # something else in its place
+            remove_tree(self.path)
