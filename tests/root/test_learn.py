@@ -17,11 +17,27 @@ from nanocontainer.cmd.lessons import guards, playhost, texts, walls
 from nanocontainer.cmd.lessons.course import Course
 from nanocontainer.cmd.lessons.lesson import NAMES, Lesson
 from nanocontainer.engine import Engine
+from nanocontainer.kernel.caps import NUMBERS
 
 from . import census
 from .nano import Nano, Terminal
 
 ENTER = r"\[enter\] "
+# What the attacker is told behind the wall
+REFUSED = {
+    "chroot": "No such file",
+    "mounts": "",  # nothing: he has mounted something, for himself
+    "pivot_root": "no such file",
+    "uts": "hacked",
+    "pid": "no process killed",
+    "net": "Connection refused",
+    "cgroups": "137",
+    "users": "Permission denied",
+    "capabilities": "permission denied",
+    "seccomp": "Operation not permitted",
+    "overlay": "not found",
+    "registry": "its digest is",
+}
 
 
 @pytest.fixture
@@ -64,6 +80,7 @@ def test_a_lesson_is_played(nano: Nano, home: playhost.Home, name: str, language
     seen = outcome(home, name)
     assert (seen["by"], seen["done"], seen["open"], seen["closed"]) == ("run", True, True, False)
     assert texts.text(language, name).title in done.out
+    assert REFUSED[name] in done.out.rpartition(texts.words(language)["walled"])[2]
     assert os.uname().nodename == hostname
     assert nano("ps", "-aq").out == ""  # the containers were another engine's
 
@@ -105,7 +122,7 @@ def test_a_learner_takes_the_lesson_on_names(nano: Nano, home: playhost.Home) ->
     with nano.pty("learn", "uts", cols=100, rows=40) as terminal:
         begin(terminal, "uts")
         terminal.send("\n")
-        terminal.expect("Not yet.*hostname: container container")
+        terminal.expect(r"Not yet.*container = container, play host = play-host")
         at(terminal, "uts")
         terminal.send("inside\n")
         terminal.expect("inside# ")
@@ -118,7 +135,7 @@ def test_a_learner_takes_the_lesson_on_names(nano: Nano, home: playhost.Home) ->
         assert terminal.expect(r"pid:\[\d+\]")[0] != os.readlink("/proc/self/ns/pid")
         at(terminal, "uts")
         terminal.send("check\n")
-        terminal.expect("Done.*container lesson, play host play-host")
+        terminal.expect("Done.*container = lesson, play host = play-host")
         terminal.expect(ENTER)
         terminal.send("\n")
         terminal.expect("The attack has hit.*The attack has failed.*Lesson passed")
@@ -141,7 +158,7 @@ def test_a_learner_takes_the_lesson_on_limits_in_chinese_and_goes_on(nano: Nano,
             terminal.send("\n")
         at(terminal, "cgroups")
         terminal.send("check\n")
-        terminal.expect("还没有完成.*oom_kill = 0")
+        terminal.expect("还没有完成.*OOM kill = 否")
         at(terminal, "cgroups")
         terminal.send("inside\n")
         terminal.expect("inside# ")
@@ -150,7 +167,7 @@ def test_a_learner_takes_the_lesson_on_limits_in_chinese_and_goes_on(nano: Nano,
         terminal.send("exit\r")
         at(terminal, "cgroups")
         terminal.send("\n")
-        terminal.expect(r"完成了.*= 67108864, oom_kill ≥ 1")
+        terminal.expect(r"完成了.*= 67108864, OOM kill = 是")
         terminal.expect(r"\[回车继续\] ")
         terminal.send("\n")
         terminal.expect("攻击得手.*攻击失败.*本课通过")
@@ -239,7 +256,13 @@ def test_the_real_hosts_files_cannot_be_written(nano: Nano, home: playhost.Home,
         terminal.send("outside\n")
         terminal.expect("outside# ")
         terminal.send(f"touch {tmp_path}/x; echo over\r")
-        terminal.expect("Read-only file system.*over")
+        terminal.expect(r"Read-only file system.*\nover")
+        terminal.send("(: >> /proc/sys/kernel/core_pattern); echo and out\r")
+        terminal.expect(r"Read-only file system.*\nand out")
+        terminal.send("grep CapBnd /proc/self/status\r")
+        bounding = int(terminal.expect(r"CapBnd:\s+([0-9a-f]{16})")[1], 16)
+        assert not bounding & sum(1 << NUMBERS[name] for name in playhost._DANGEROUS)
+        assert bounding & 1 << NUMBERS["CAP_SYS_ADMIN"]
         terminal.send("exit\r")
         at(terminal, "uts")
         terminal.send("q\n")

@@ -64,7 +64,7 @@ def _go(app: App, home: Home, names: list[str], language: str, *, by_hand: bool)
     while names:
         name = names.pop(0)
         course = Course(_lesson(name), texts.text(language, name), words, by_hand=by_hand)
-        code, outcome = play(home, facts, course.go)
+        code, outcome = play(home, facts, course.go, debug=app.debug)
         if outcome and code == 0:
             _remember(home, name, {"by": "hand" if by_hand else "run", **outcome})
         worst = worst or code

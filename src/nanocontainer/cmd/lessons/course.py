@@ -6,6 +6,7 @@ Played (`--run`) it asks nothing and does everything itself. With a person it st
 from __future__ import annotations
 
 import os
+import re
 
 from ...errors import NanoError
 from ...lean import signals
@@ -43,7 +44,7 @@ class Outcome(Record):
     done: bool = False
     open: bool = False
     closed: bool = True
-    seen: tuple[str, ...] = ()
+    seen: tuple[tuple[tuple[str, str], ...], ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -131,7 +132,7 @@ class Course:
     def _check(self) -> Seen:
         seen = self.lesson.check(self.stage)
         said = f"✓ {self.words['done']}" if seen.done else f"✗ {self.words['not done']}"
-        lines = wrap(f"{said}  ({visible(seen.what)})", self.width, hang="  ")
+        lines = wrap(said + self._facts(seen), self.width, hang="  ")
         self._say("", *(self.paint(line, "green" if seen.done else "yellow") for line in lines))
         return seen
 
@@ -209,9 +210,18 @@ class Course:
         seen = lesson.hit(self.stage, result)
         self.stage.tidy()
         colour = "red" if seen.done else "green"
-        lines = wrap(f"{self.words['hit' if seen.done else 'missed']}  ({visible(seen.what)})", self.width, "", "  ")
+        lines = wrap(self.words["hit" if seen.done else "missed"] + self._facts(seen), self.width, hang="  ")
         self._say("", *(self.paint(line, colour) for line in lines))
         return seen
+
+    def _facts(self, seen: Seen) -> str:
+        """What was seen, in words."""
+        said = (f"{self._word(what)} = {self._word(value)}" for what, value in seen.what)
+        return self.words["seen"].replace("{}", ", ".join(said))
+
+    def _word(self, text: str) -> str:
+        """A word of Seen in the learner's language; an id in what comes from outside is shortened."""
+        return self.words.get(f"seen {text}") or re.sub("([0-9a-f]{12})[0-9a-f]{52}", "\\1…", visible(text))
 
     # --- how it looks
 

@@ -7,7 +7,7 @@ import stat
 
 from ...errors import NanoError
 from .lesson import MEMORY, Lesson, Seen
-from .walls import came_through, secret_read
+from .walls import NOTHING, came_through, secret_read, yes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ def _killed_once(stage: Stage) -> Seen:
     dead = dead or cgroup.out_of_memory(stage.kernel, state.cgroup)
     file = f"{groups[0]}/memory.limit_in_bytes" if groups else f"{state.cgroup}/memory.max"
     limit = stage.kernel.read_file(file).decode().strip()
-    words = f"{os.path.basename(file)} = {limit}, oom_kill {'≥ 1' if dead else '= 0'}"
-    return Seen(dead and limit == str(MEMORY), words)
+    return Seen(dead and limit == str(MEMORY), ((os.path.basename(file), limit), ("OOM kill", yes(dead))))
 
 
 CGROUPS = Lesson(
@@ -57,8 +56,8 @@ def _made_as_user(stage: Stage) -> Seen:
     try:
         owner = os.lstat(f"{stage.upper}/tmp/mine").st_uid
     except OSError:
-        return Seen(False, "/tmp/mine: —")
-    return Seen(owner == 1000, f"/tmp/mine: uid {owner}")
+        return Seen(False, (("/tmp/mine", NOTHING),))
+    return Seen(owner == 1000, (("/tmp/mine", f"UID {owner}"),))
 
 
 USERS = Lesson(
@@ -77,7 +76,7 @@ USERS = Lesson(
 
 def _capabilities_told(stage: Stage) -> Seen:
     said, real = stage.written("answer").split()[-1:], _status(stage, "CapEff")
-    return Seen(said == [real], f"/answer = {said[0] if said else '—'}, CapEff = {real}")
+    return Seen(said == [real], (("/answer", said[0] if said else NOTHING), ("CapEff", real)))
 
 
 CAPABILITIES = Lesson(
@@ -98,7 +97,7 @@ CAPABILITIES = Lesson(
 
 def _filter_told(stage: Stage) -> Seen:
     said, real = stage.written("answer").split()[-1:], _status(stage, "Seccomp")
-    return Seen(said == [real] == ["2"], f"/answer = {said[0] if said else '—'}, Seccomp = {real}")
+    return Seen(said == [real] == ["2"], (("/answer", said[0] if said else NOTHING), ("Seccomp", real)))
 
 
 SECCOMP = Lesson(
@@ -125,7 +124,8 @@ def _whiteout(stage: Stage) -> Seen:
         gone = stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
     except OSError:
         gone = False
-    return Seen(new and gone, f"upper/hello {'✓' if new else '✗'}, upper/bin/vi {'c 0:0' if gone else '—'}")
+    deleted = "c 0, 0" if gone else NOTHING  # as ls -l shows it
+    return Seen(new and gone, (("upper/hello", yes(new)), ("upper/bin/vi", deleted)))
 
 
 _LAYERS = "/run/state-*/images/layers/*/"  # there is one image on the play host, and it has one
@@ -174,8 +174,8 @@ def _open_registry(stage: Stage) -> None:
 def _digest_told(stage: Stage) -> Seen:
     said, real = stage.written("answer").split()[:1], stage.notes["served"]
     asked = stage.notes["digest"]
-    words = f"/answer = {said[0][:12] if said else '—'}…, sha256 = {real[:12]}…, digest = {asked[:12]}…"
-    return Seen(said == [real] and real != asked, words)
+    told = _short(said[0]) if said else NOTHING
+    return Seen(said == [real] != [asked], (("/answer", told), ("SHA-256", _short(real)), ("$LAYER", _short(asked))))
 
 
 def _pull(stage: Stage, walled: bool) -> tuple[str, Result]:
@@ -198,7 +198,11 @@ def _fooled(stage: Stage, result: Result) -> Seen:
     from .playregistry import EVIL
 
     ran = EVIL in result.stdout.decode(errors="replace")
-    return Seen(ran, EVIL if ran else f"exit code {result.exit_code}")
+    return Seen(ran, (("hello", EVIL),) if ran else (("code", str(result.exit_code)),))
+
+
+def _short(digest: str) -> str:
+    return f"{digest[:12]}…"
 
 
 REGISTRY = Lesson(

@@ -75,10 +75,11 @@ class Lesson(Record):
 
 
 class Seen(Record):
-    """What a look has found: whether it is so, and what was seen ("hostname = lesson"), in no language."""
+    """What a look has found: whether it is so, and what was seen: (what, its value). Those that words.json knows
+    ("seen inside": "container") are said in the learner's language."""
 
     done: bool
-    what: str
+    what: tuple[tuple[str, str], ...]
 
 
 def specification(engine: Engine, lesson: Lesson, command: str, env: tuple[str, ...] = (), *, walled: bool) -> Spec:

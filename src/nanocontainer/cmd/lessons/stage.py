@@ -6,6 +6,7 @@ import os
 import subprocess
 
 from ...engine import Engine, Result
+from ...errors import Unsupported
 from ...kernel import abi
 from ...kernel.calls import Kernel
 from ...lean import signals
@@ -37,11 +38,19 @@ class Stage:
         self.env: dict[str, str] = {}  # of the containers
         self.notes: dict[str, str] = {}  # what a lesson wants to remember
         self._children: list[int] = []
+        self._check_image()
         self._write(SECRET)
         os.mkdir(PRIVATE, 0o755)
         self._write(f"{PRIVATE}/diary")
         if lesson.before:
             lesson.before(self)
+
+    def _check_image(self) -> None:
+        """The attacks are typed with what busybox has. Unsupported where tiny is made of other tools."""
+        layers = self.engine.life.images.layer_paths(self.engine.image("tiny"))
+        if not os.path.lexists(f"{layers[-1]}/bin/busybox"):
+            why = "the image tiny has no busybox, as there is none on this host"
+            raise Unsupported("cannot start the lesson", why, "apt install busybox-static")
 
     def _write(self, path: str) -> None:
         with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:

@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from .stage import Stage
 
 HACKED = "hacked"
+NOTHING, YES, NO = "nothing", "yes", "no"  # said in the learner's language
 
 
 def secret_read(stage: Stage, result: Result) -> Seen:
     """Whether the attack has shown the play host's secret."""
     found = stage.secret in result.stdout.decode(errors="replace")
-    return Seen(found, stage.secret if found else f"exit code {result.exit_code}")
+    return Seen(found, (("secret", stage.secret),) if found else (("code", str(result.exit_code)),))
 
 
 def came_through(stage: Stage, result: Result) -> Seen:
     """Whether the command has succeeded, where that says all."""
-    return Seen(result.exit_code == 0, f"exit code {result.exit_code}")
+    return Seen(result.exit_code == 0, (("code", str(result.exit_code)),))
 
 
 # --- chroot
@@ -32,7 +33,7 @@ def came_through(stage: Stage, result: Result) -> Seen:
 def _said_hello(stage: Stage) -> Seen:
     there = os.path.lexists(f"{stage.upper}/hello")
     elsewhere = os.path.lexists("/hello")
-    return Seen(there and not elsewhere, f"/hello: container {_yes(there)}, play host {_yes(elsewhere)}")
+    return Seen(there and not elsewhere, (("inside", _file("/hello", there)), ("outside", _file("/hello", elsewhere))))
 
 
 CHROOT = Lesson(
@@ -53,12 +54,12 @@ CHROOT = Lesson(
 
 def _mounted(stage: Stage) -> Seen:
     inside, outside = _places(stage.pid, "mine"), _places("self", "mine")
-    return Seen(bool(inside) and not outside, f"mountinfo: container {inside or '—'}, play host {outside or '—'}")
+    return Seen(bool(inside) and not outside, (("inside", inside or NOTHING), ("outside", outside or NOTHING)))
 
 
 def _trapped(stage: Stage, result: Result) -> Seen:
     caught = _places("self", "trap")
-    return Seen(bool(caught), f"mountinfo: play host {caught or '—'}")
+    return Seen(bool(caught), (("outside", caught or NOTHING),))
 
 
 def _places(pid: int | str, source: str) -> str:
@@ -86,14 +87,14 @@ MOUNTS = Lesson(
 
 def _counted(stage: Stage) -> Seen:
     said, real = stage.written("answer").strip(), str(len(mounts(stage.pid, 4)))
-    return Seen(said == real, f"/answer = {said or '—'}, /proc/PID/mountinfo = {real}")
+    return Seen(said == real, (("/answer", said or NOTHING), ("mountinfo", real)))
 
 
 PIVOT_ROOT = Lesson(
     "pivot_root",
     ("pivot_root(2)", "chroot(2)"),
     (
-        ("inside", "cat /proc/self/mountinfo"),
+        ("inside", "cut -d' ' -f5 /proc/self/mountinfo"),
         ("inside", "wc -l < /proc/self/mountinfo > /answer"),
     ),
     _counted,
@@ -108,7 +109,7 @@ PIVOT_ROOT = Lesson(
 def _renamed(stage: Stage) -> Seen:
     inside = stage.inside("hostname").stdout.decode(errors="replace").strip()
     outside = os.uname().nodename
-    return Seen(inside == "lesson" != outside, f"hostname: container {inside}, play host {outside}")
+    return Seen(inside == "lesson" != outside, (("inside", inside), ("outside", outside)))
 
 
 def _host_renamed(stage: Stage, result: Result) -> Seen:
@@ -117,7 +118,7 @@ def _host_renamed(stage: Stage, result: Result) -> Seen:
         from .playhost import NAME
 
         stage.kernel.sethostname(NAME)
-    return Seen(name == HACKED, f"hostname: play host {name}")
+    return Seen(name == HACKED, (("outside", name),))
 
 
 UTS = Lesson(
@@ -146,8 +147,8 @@ def _two_numbers(stage: Stage) -> Seen:
         except OSError:
             continue  # gone meanwhile
         if words[:2] == ["sleep", "4242"] and len(numbers) == 2:
-            return Seen(True, f"sleep 4242: play host {numbers[0]}, container {numbers[1]}")
-    return Seen(False, "sleep 4242: —")
+            return Seen(True, (("outside", f"PID {numbers[0]}"), ("inside", f"PID {numbers[1]}")))
+    return Seen(False, (("sleep 4242", NOTHING),))
 
 
 def _start_database(stage: Stage) -> None:
@@ -166,7 +167,7 @@ def _database_killed(stage: Stage, result: Result) -> Seen:
     pid = int(stage.notes["database"])
     lives = stage.end(pid)
     _start_database(stage)  # the next attack, or the learner, finds one
-    return Seen(not lives, f"database (pid {pid}): {'alive' if lives else 'killed'}")
+    return Seen(not lives, (("database", "alive" if lives else "killed"), ("PID", str(pid))))
 
 
 PID = Lesson(
@@ -205,7 +206,7 @@ def _answers(stage: Stage) -> Seen:
             answers.append(sock.connect_ex((ip, 80)) == 0)
         finally:
             sock.close()
-    return Seen(answers == [True, False], f"{address}:80 {_yes(answers[0])}, 127.0.0.1:80 {_yes(answers[1])}")
+    return Seen(answers == [True, False], ((f"{address}:80", yes(answers[0])), ("127.0.0.1:80", yes(answers[1]))))
 
 
 NET = Lesson(
@@ -223,5 +224,9 @@ NET = Lesson(
 )
 
 
-def _yes(value: bool) -> str:
-    return "✓" if value else "✗"
+def _file(path: str, there: bool) -> str:
+    return path if there else NOTHING
+
+
+def yes(value: bool) -> str:
+    return YES if value else NO
