@@ -27,7 +27,7 @@ from . import moments
 from .moments import GO_ON, REACHED, board
 from .shapes import REGISTRY, Shape
 
-PATIENCE = 10.0  # seconds for what takes milliseconds
+PATIENCE = 10.0 * census.PATIENCE  # seconds for what takes milliseconds
 HALF = (".tmp", "/_filling", "/.rm-")  # in names of what is half done: after a sweep nobody's
 SAID, FAILED = 1, 2  # exit codes of a forked process: an error for people, or a traceback
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 WORKERS = int(os.environ.get("NANOCONTAINER_CRASH_WORKERS") or 2 * (os.cpu_count() or 1))
+LONG = 300 * float(os.environ.get("NANOCONTAINER_TEST_PATIENCE") or 1)  # seconds for all cases of one test
 _LARGEST = 1 << 20
 _HERE = str(Path(__file__).parents[2])
 

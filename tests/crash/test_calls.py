@@ -9,10 +9,10 @@ import pytest
 
 from . import tally
 from .calls import LIVES
-from .crew import Crew
+from .crew import LONG, Crew
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(LONG)
 @pytest.mark.parametrize("who", ["command", "keeper"])
 @pytest.mark.parametrize("life", LIVES)
 def test_a_container_s_life(crew: Crew, life: str, who: str) -> None:
@@ -24,7 +24,7 @@ def test_a_container_s_life(crew: Crew, life: str, who: str) -> None:
     tally.judge(cases, crew.run("kill_in_life", cases))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(LONG)
 def test_recovery(crew: Crew) -> None:
     (count,) = crew.run("count_in_recover", [{}])
     assert count > 20
@@ -41,7 +41,7 @@ def test_any_command_sweeps(crew: Crew) -> None:
     tally.judge(cases, crew.run("swept_by", cases))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(LONG)
 @pytest.mark.parametrize("whose", ["running", "ended"])
 @pytest.mark.parametrize("verb", ["rm", "stop", "restart"])
 def test_verbs(crew: Crew, verb: str, whose: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.root.images import push, write_layout
 
 from . import tally
-from .crew import Crew
+from .crew import LONG, Crew
 
 NAME = "crash/app:1"
 
@@ -48,7 +48,7 @@ def image_crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
     made.close()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(LONG)
 @pytest.mark.parametrize("verb", ["pull", "load", "rmi"])
 def test_images(image_crew: Crew, layout: Path, registry: str, verb: str) -> None:
     name = push(layout, registry, NAME)

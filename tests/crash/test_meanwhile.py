@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from . import tally
-from .crew import Crew
+from .crew import LONG, Crew
 from .meanwhile import OTHERS
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(LONG)
 @pytest.mark.parametrize("other", OTHERS)
 def test_a_start_and_another_command(crew: Crew, other: str) -> None:
     (plan,) = crew.run("plan_meanwhile", [{}])

@@ -12,7 +12,7 @@ from nanocontainer.plan.step import Step
 
 from . import tally
 from .bench import cases_of
-from .crew import Crew
+from .crew import LONG, Crew
 from .shapes import REGISTRY
 
 # In virtual machines, which are slow, only some kinds of steps: their names
@@ -48,7 +48,7 @@ def test_a_leak_is_seen(crew: Crew) -> None:
     assert len(seen) >= 9
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(LONG)
 @pytest.mark.parametrize("shape", REGISTRY)
 def test_killed_at_every_step(crew: Crew, shape: str) -> None:
     (plan,) = crew.run("plan", [{"shape": shape}])

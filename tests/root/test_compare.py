@@ -220,7 +220,7 @@ def must(words: list[str], **options: Any) -> str:
 def needs(*programs: str) -> None:
     lacking = [program for program in programs if not shutil.which(program)]
     if lacking:
-        pytest.skip(f"{', '.join(lacking)} not installed: ./check setup installs it")
+        pytest.skip(f"{', '.join(lacking)} not installed: no other engine is, for the tests alone")
 
 
 def test_docker_s_default_container(plain: Nano, tar: Path, tmp_path: Path, apart: Callable[..., list[str]]) -> None:

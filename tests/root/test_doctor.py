@@ -363,7 +363,8 @@ def test_published_ports_of_nobody(patient: Patient, counted_again: Callable[[],
 def test_another_engine_is_named_and_only_what_is_dead_goes(patient: Patient) -> None:
     """Whose state directory is not known: an empty group that is old goes, a young one, a process and a bridge stay."""
     root = tops()[-1]
-    dead, young, held = (f"{root}/nanocontainer-{mark}" for mark in ("dead0000", "dead0001", "dead0002"))
+    ours = f"{os.getpid():06x}"  # others on this machine may be at the same test: cgroups are seen by all
+    dead, young, held = (f"{root}/nanocontainer-{ours}0{number}" for number in range(3))
     sleeper = subprocess.Popen(["sleep", "1000"])
     engine = Engine(patient.paths.state, patient.paths.run)
     try:
@@ -374,12 +375,12 @@ def test_another_engine_is_named_and_only_what_is_dead_goes(patient: Patient) ->
             for place in (top, *(entry.path for entry in os.scandir(top) if entry.is_dir())):
                 old(place)
         with Kernel().links() as links:
-            links.add_bridge("nano-dead0003")
-        marked = [one for one in engine.doctor(repair=True).leftovers if "dead000" in one.subject]
+            links.add_bridge(f"nano-{ours}03")
+        marked = [one for one in engine.doctor(repair=True).leftovers if f"-{ours}0" in one.subject]
         assert sorted((one.kind, one.subject[-8:], one.outcome) for one in marked) == [
-            ("foreign-bridge", "dead0003", "left"),
-            ("foreign-cgroup", "dead0000", "repaired"),
-            ("foreign-cgroup", "dead0002", "left"),
+            ("foreign-bridge", f"{ours}03", "left"),
+            ("foreign-cgroup", f"{ours}00", "repaired"),
+            ("foreign-cgroup", f"{ours}02", "left"),
         ]
         assert [os.path.isdir(top) for top in (dead, young, held)] == [False, True, True]
         assert sleeper.poll() is None
@@ -387,7 +388,7 @@ def test_another_engine_is_named_and_only_what_is_dead_goes(patient: Patient) ->
         sleeper.kill()
         sleeper.wait()
         with Kernel().links() as links:
-            links.delete_link("nano-dead0003")
+            links.delete_link(f"nano-{ours}03")
         for top in (dead, young, held):
             for place, _, _ in os.walk(top, topdown=False):
                 os.rmdir(place)

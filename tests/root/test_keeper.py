@@ -25,11 +25,17 @@ def keeper_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def wait_until(condition: object, seconds: float = 5) -> None:
+def wait_until(condition: object, seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
+
+
+def connected() -> int:
+    """How many clients keepers have: the listener's end of each connection has its name."""
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return sum(row[5] == "03" and row[-1].endswith("/attach.sock") for row in rows[1:])  # 03: connected
 
 
 def test_a_killed_keeper_takes_init_along_and_the_next_command_says_so(clean: Nano) -> None:
@@ -87,8 +93,9 @@ def test_the_container_goes_on_when_the_command_is_killed(clean: Nano) -> None:
 def test_several_clients_see_the_same(clean: Nano) -> None:
     script = "read go; i=0; while [ $i -lt 1000 ]; do echo line $i; i=$((i+1)); done; exit 5"
     clean("run", "-d", "-i", "--name", "many", "--network", "none", "tiny", "sh", "-c", script)
+    before = connected()
     clients = [clean.popen("attach", "--no-stdin", "many", stdout=subprocess.PIPE) for _ in range(4)]
-    time.sleep(0.5)
+    wait_until(lambda: connected() == before + len(clients))
     assert clean("attach", "many", input=b"go\n", check=False).code == 5
     outputs = [client.communicate(timeout=10)[0] for client in clients]
     assert len(set(outputs)) == 1

@@ -53,7 +53,9 @@ class Attached:
             code = 255
             try:
                 self.far.close()
-                if tty:
+                if not tty:
+                    os.setpgid(0, 0)  # with a parent outside of it: in an orphaned group SIGTSTP does nothing
+                else:
                     os.setsid()
                     fcntl.ioctl(theirs[0], termios.TIOCSCTTY, 0)
                 for number, fd in enumerate(theirs):

@@ -618,7 +618,7 @@ def test_timers_and_other_descriptors(keep: Callable[..., Kept]) -> None:
         return 0.02 if len(ticks) < 5 else None
 
     read, write = os.pipe()
-    kept = keep("/bin/sleep", "0.3", timeouts=timeouts)
+    kept = keep("/bin/sleep", "1000", timeouts=timeouts)
     seen: list[bytes] = []
 
     def readable() -> None:
@@ -635,6 +635,7 @@ def test_timers_and_other_descriptors(keep: Callable[..., Kept]) -> None:
     os.close(write)
     kept.attach().close()  # wakes the loop up: the descriptor is looked at
     wait_for(lambda: seen[-1:] == [b""])
+    kept.process.kill()
     kept.join()
     assert b"".join(seen) == b"x"
 
