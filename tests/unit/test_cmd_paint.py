@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanocontainer.cmd.output import colour
-from nanocontainer.cmd.paint import Paint, columns, cut, pad, plain, side_by_side, wrap
+from nanocontainer.cmd.paint import Paint, columns, cut, pad, plain, wrap
 
 
 @pytest.fixture
@@ -95,6 +95,5 @@ def test_wrapped_lines_fit_and_nothing_is_lost(text: str, width: int) -> None:
     assert "".join("".join(lines).split()) == "".join(text.split())
 
 
-def test_side_by_side() -> None:
-    assert side_by_side(["容器", "b"], ["x", "", "z"], 5) == ["容器   x", "b", "       z"]
+def test_plain_text_has_no_colours() -> None:
     assert plain("\x1b[1ma\x1b[0mb") == "ab"

@@ -158,13 +158,3 @@ def _words(text: str) -> Iterator[tuple[str, str]]:
                 part, gap = "", ""
             part += character
         yield part or word, gap
-
-
-def side_by_side(left: list[str], right: list[str], width: int, gap: str = "  ") -> list[str]:
-    """Two columns of lines, the left one filled up to that width. Lines may have colours."""
-    lines = []
-    for index in range(max(len(left), len(right))):
-        one = left[index] if index < len(left) else ""
-        other = right[index] if index < len(right) else ""
-        lines.append((pad(one, width) + gap + other).rstrip() if other else one)
-    return lines
