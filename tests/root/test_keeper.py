@@ -205,3 +205,20 @@ def test_sources_that_are_gone_at_the_end_do_not_take_the_exit_code_along(clean:
     assert clean("wait", "idle").out == "9\n"
     assert state(clean, "idle", "ExitCode") == "9"
     assert state(clean, "idle", "Error") == ""
+
+
+def test_who_presses_ctrl_c_in_vain_is_told_why_and_what_stays(clean: Nano) -> None:
+    client = clean.popen("run", "--network", "none", "--name", "deaf", "tiny", "sleep", "1000", stderr=subprocess.PIPE)
+    assert client.stderr is not None
+    wait_until(lambda: "deaf" in clean("ps").out)
+    time.sleep(0.3)  # until it is attached
+    client.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    client.send_signal(signal.SIGINT)
+    assert b"process 1 ignores signals" in client.stderr.readline()
+    client.send_signal(signal.SIGINT)
+    assert b"leaving; the container runs on" in client.stderr.readline()
+    assert client.wait(5) == 1
+    client.stderr.close()
+    assert clean("ps", "--format", "{{.Names}}").out.strip() == "deaf"
+    clean("rm", "-f", "deaf")

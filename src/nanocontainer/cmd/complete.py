@@ -233,6 +233,7 @@ def _value(said: str, name: str, text: str, before: str, paths: Paths) -> list[s
         from ..plan.omission import OPENINGS
 
         known = [step for step, opening in OPENINGS.items() if name == "break-at" or not opening.never]
+        return [before + step for step in known if step.lower().startswith(text.lower())]
     elif values := _VALUES.get(f"{said} {name}") or _VALUES.get(name):
         known = values
         if text.startswith("container:"):
@@ -258,6 +259,10 @@ def _argument(verb: str, number: int, last: str, paths: Paths) -> list[str]:
         return _starting(_images(paths), last)
     if verb in ("anatomy", "attach", "logs", "log") and number:
         return []
+    if verb == "learn":
+        from .lessons.lesson import NAMES
+
+        return _starting((*NAMES, "next", "all"), last) if number == 0 else []
     if verb == "compare":
         return _starting([*_listed(paths.names), "host", "pid:"], last) if number < 2 else []
     if verb in (

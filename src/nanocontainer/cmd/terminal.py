@@ -306,8 +306,10 @@ class _Loop:
             elif self.sig_proxy and number in FORWARDED:
                 self.stream.signal(number)
                 self.asked_to_end += number in (signals.SIGINT, signals.SIGTERM)
+                if self.asked_to_end == PATIENCE - 1:
+                    err("it still runs: process 1 ignores signals that it does not handle; --init helps\n")
                 if self.asked_to_end == PATIENCE:
-                    err(f"got {PATIENCE} SIGTERM/SIGINTs, leaving\n")
+                    err(f"got {PATIENCE} SIGTERM/SIGINTs, leaving; the container runs on: see `nanocontainer ps`\n")
                     return 1
             elif number in FATAL:
                 return 128 + number
