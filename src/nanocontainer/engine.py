@@ -668,39 +668,9 @@ class Engine:
 
     def info(self) -> dict[str, Any]:
         """What this host offers and what is here, under docker's names where it has them."""
-        from . import __version__
-        from .kernel.facts import facts, probe
+        from .container.summary import summary
 
-        try:
-            host = facts(self.paths, self.life.boot)
-        except (NanoError, OSError):
-            host = probe(self.life.boot)
-        containers = self.life.containers() if os.path.isdir(self.paths.containers) else []
-        count = {status: sum(one.state.status == status for one in containers) for status in ("running", "paused")}
-        controllers = sorted({*host.cgroup1, *host.controllers})
-        return {
-            "ServerVersion": __version__,
-            "Containers": len(containers),
-            "ContainersRunning": count["running"],
-            "ContainersPaused": count["paused"],
-            "ContainersStopped": len(containers) - sum(count.values()),
-            "Images": len(self.images()) if os.path.isdir(self.paths.images) else 0,
-            "Driver": "overlay2",
-            "DockerRootDir": self.paths.state,
-            "RunRoot": self.paths.run,
-            "KernelVersion": host.release,
-            "Architecture": host.machine,
-            "OSType": "linux",
-            "OperatingSystem": _operating_system(),
-            "NCPU": os.cpu_count() or 1,
-            "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            "CgroupVersion": "2" if not host.cgroup1 else "hybrid",
-            "CgroupRoot": host.cgroup2,
-            "CgroupControllers": controllers,
-            "SecurityOptions": [word for word, there in (("seccomp", host.seccomp), ("cgroupns", True)) if there],
-            "Name": os.uname().nodename,
-        }
-
+        return summary(self.life)
 
     def doctor(self, *, repair: bool = False) -> Diagnosis:
         """What this host offers to containers, and what crashes have left. repair: clear that away as far as nothing
@@ -716,17 +686,6 @@ class Engine:
 def _threads() -> int:
     """How many threads we have. They need not be Python's: the kernel knows."""
     return len(os.listdir("/proc/self/task"))
-
-
-def _operating_system() -> str:
-    try:
-        with open("/etc/os-release", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("PRETTY_NAME="):
-                    return line.partition("=")[2].strip().strip('"')
-    except OSError:
-        pass
-    return "Linux"
 
 
 def _collect(session: Session | ExecSession, id: str, input: bytes | None) -> Result:

@@ -1,0 +1,60 @@
+"""What `info` tells: this host and what is in the state directory, in the form of docker's answer to GET /info."""
+
+from __future__ import annotations
+
+import os
+
+from .. import __version__
+from ..errors import NanoError
+from ..kernel.facts import facts, probe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .lifecycle import Lifecycle
+
+
+def summary(life: Lifecycle) -> dict[str, Any]:
+    """Under docker's names where it has them. Needs no root; who may not look into the state directory finds nothing
+    there."""
+    try:
+        host = facts(life.paths, life.boot)
+    except (NanoError, OSError):
+        host = probe(life.boot)
+    containers = life.containers() if os.path.isdir(life.paths.containers) else []
+    count = {status: sum(one.state.status == status for one in containers) for status in ("running", "paused")}
+    controllers = sorted({*host.cgroup1, *host.controllers})
+    return {
+        "ServerVersion": __version__,
+        "Containers": len(containers),
+        "ContainersRunning": count["running"],
+        "ContainersPaused": count["paused"],
+        "ContainersStopped": len(containers) - sum(count.values()),
+        "Images": len(life.images.list()) if os.path.isdir(life.paths.images) else 0,
+        "Driver": "overlay2",
+        "DockerRootDir": life.paths.state,
+        "RunRoot": life.paths.run,
+        "KernelVersion": host.release,
+        "Architecture": host.machine,
+        "OSType": "linux",
+        "OperatingSystem": _operating_system(),
+        "NCPU": os.cpu_count() or 1,
+        "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "CgroupVersion": "2" if not host.cgroup1 else "hybrid",
+        "CgroupRoot": host.cgroup2,
+        "CgroupControllers": controllers,
+        "SecurityOptions": [word for word, there in (("seccomp", host.seccomp), ("cgroupns", True)) if there],
+        "Name": os.uname().nodename,
+    }
+
+
+def _operating_system() -> str:
+    try:
+        with open("/etc/os-release", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("PRETTY_NAME="):
+                    return line.partition("=")[2].strip().strip('"')
+    except OSError:
+        pass
+    return "Linux"
