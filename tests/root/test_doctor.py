@@ -180,6 +180,15 @@ def test_without_root(clean: Nano) -> None:
     assert not found["nftables"].costs
 
 
+def test_info_without_root_counts_nothing_that_it_cannot_see(clean: Nano) -> None:
+    clean("create", "--name", "it", "tiny")
+    process = clean.popen("info", user=65534, group=65534, extra_groups=[], stdout=subprocess.PIPE)
+    out, _ = process.communicate()
+    assert process.returncode == 0 and b"KernelVersion" in out
+    assert b"Containers" not in out and b"Images" not in out
+    assert "Containers: 1\n" in clean("info").out
+
+
 def test_this_host(patient: Patient) -> None:
     """The suite runs here, so what a run needs is there."""
     features = Engine(patient.paths.state, patient.paths.run).doctor().features

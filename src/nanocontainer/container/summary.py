@@ -16,22 +16,16 @@ if TYPE_CHECKING:
 
 
 def summary(life: Lifecycle) -> dict[str, Any]:
-    """Under docker's names where it has them. Needs no root; who may not look into the state directory finds nothing
-    there."""
+    """Under docker's names where it has them. Needs no root; what is in the state directory is left out for who may
+    not look into it."""
     try:
         host = facts(life.paths, life.boot)
     except (NanoError, OSError):
         host = probe(life.boot)
-    containers = life.containers() if os.path.isdir(life.paths.containers) else []
-    count = {status: sum(one.state.status == status for one in containers) for status in ("running", "paused")}
     controllers = sorted({*host.cgroup1, *host.controllers})
     return {
         "ServerVersion": __version__,
-        "Containers": len(containers),
-        "ContainersRunning": count["running"],
-        "ContainersPaused": count["paused"],
-        "ContainersStopped": len(containers) - sum(count.values()),
-        "Images": len(life.images.list()) if os.path.isdir(life.paths.images) else 0,
+        **_counts(life),
         "Driver": "overlay2",
         "DockerRootDir": life.paths.state,
         "RunRoot": life.paths.run,
@@ -46,6 +40,21 @@ def summary(life: Lifecycle) -> dict[str, Any]:
         "CgroupControllers": controllers,
         "SecurityOptions": [word for word, there in (("seccomp", host.seccomp), ("cgroupns", True)) if there],
         "Name": os.uname().nodename,
+    }
+
+
+def _counts(life: Lifecycle) -> dict[str, int]:
+    paths = life.paths
+    if os.path.isdir(paths.state) and not os.access(paths.state, os.R_OK | os.X_OK):
+        return {}
+    containers = life.containers() if os.path.isdir(paths.containers) else []
+    count = {status: sum(one.state.status == status for one in containers) for status in ("running", "paused")}
+    return {
+        "Containers": len(containers),
+        "ContainersRunning": count["running"],
+        "ContainersPaused": count["paused"],
+        "ContainersStopped": len(containers) - sum(count.values()),
+        "Images": len(life.images.list()) if os.path.isdir(paths.images) else 0,
     }
 
 
