@@ -45,8 +45,12 @@ def summary(life: Lifecycle) -> dict[str, Any]:
 
 def _counts(life: Lifecycle) -> dict[str, int]:
     paths = life.paths
-    if os.path.isdir(paths.state) and not os.access(paths.state, os.R_OK | os.X_OK):
+    try:
+        os.listdir(paths.state)
+    except PermissionError:
         return {}
+    except FileNotFoundError:
+        pass  # the first image makes it
     containers = life.containers() if os.path.isdir(paths.containers) else []
     count = {status: sum(one.state.status == status for one in containers) for status in ("running", "paused")}
     return {
