@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from .container.diagnosis import Diagnosis
     from .container.exec import ExecSession
     from .container.logs import LogLine
+    from .container.recording import Recorded
     from .container.spec import Container, Spec
+    from .container.why import Why
     from .container.zygote import Zygote
     from .image.model import Image
     from .image.progress import Progress
@@ -326,10 +328,11 @@ class Engine:
         finally:
             session.close()
 
-    def stop(self, ref: str, timeout: int | None = None, signal: str = "") -> None:
+    def stop(self, ref: str, timeout: int | None = None, signal: str = "", *, by: str = "stop") -> None:
         """Ask the command to end (SIGTERM, or the image's signal), and kill it after `timeout` seconds.
 
-        timeout: seconds, -1 waits for ever; default as created, 10. Returns when the container is taken down.
+        timeout: seconds, -1 waits for ever; default as created, 10. by: what events.log says of who asks. Returns when
+        the container is taken down.
         """
         from .container.signalling import number_of
 
@@ -348,28 +351,28 @@ class Engine:
                 self.unpause(container.id)
             except (Conflict, NotRunning, NotFound):
                 pass  # somebody else was faster, or it has ended
-        self._tell(container, number)
+        self._tell(container, number, by)
         if not self._wait_gone(container.id, seconds if seconds >= 0 else None):
-            self._tell(container, 9)
+            self._tell(container, 9, by)
             if not self._wait_gone(container.id, 10):
                 self._kill_all(container)
                 self._wait_gone(container.id, None)
 
-    def kill(self, ref: str, signal: str = "KILL") -> None:
-        """Send a signal to the container's first process. NotRunning."""
+    def kill(self, ref: str, signal: str = "KILL", *, by: str = "kill") -> None:
+        """Send a signal to the container's first process. by: as of stop(). NotRunning."""
         from .container.signalling import number_of
 
         container = self._at_rest(ref)
         number = number_of(signal or "KILL")
         if container.state.status not in ("running", "paused"):
             raise NotRunning(f"cannot kill container {container.name}", "it is not running")
-        self._signal(container, number)
+        self._signal(container, number, by)
         if number == 9:
             self._wait_gone(container.id, 10)
 
     def restart(self, ref: str, timeout: int | None = None) -> None:
         """Stop, if it runs, and start."""
-        self.stop(ref, timeout)
+        self.stop(ref, timeout, by="restart")
         self.start(ref)
 
     def pause(self, ref: str) -> None:
@@ -393,15 +396,19 @@ class Engine:
             why = "it has just ended" if error.errno in (errno.ENOENT, errno.ENODEV) else error.strerror or ""
             raise NotRunning(f"cannot {word} container {container.name}", why) from None
 
-    def _signal(self, container: Container, number: int) -> None:
+    def _signal(self, container: Container, number: int, by: str) -> None:
+        """Send a signal, and write down who asked for it: `why` tells it."""
+        from .container.events import emit
         from .container.signalling import send
 
         send(self.life, container, number)
+        asked = {"by": by, "uid": str(os.getuid()), "pid": str(os.getpid()), "user": os.environ.get("SUDO_USER", "")}
+        emit(self.paths, "container", "kill", container.id, name=container.name, signal=str(number), **asked)
 
-    def _tell(self, container: Container, number: int) -> None:
+    def _tell(self, container: Container, number: int, by: str) -> None:
         """Send a signal, if somebody is there to get it."""
         try:
-            self._signal(container, number)
+            self._signal(container, number, by)
         except NotRunning:
             pass  # it has just ended, and is being taken down
 
@@ -442,7 +449,7 @@ class Engine:
         id = self.resolve_id(ref)
         if force and holder(self.paths, id):
             try:
-                self.kill(id)
+                self.kill(id, by="rm -f")
             except Corrupt:
                 from .container.signalling import kill_keeper
 
@@ -521,6 +528,26 @@ class Engine:
         from .container.comparison import compare
 
         return compare(self.life, first, second, filters=filters)
+
+    def why(self, ref: str) -> Why:
+        """Why a container is as it is: why it ended, how its limits were met, what was recorded of what it was refused.
+        Needs root."""
+        from .container.why import why
+
+        return why(self.life, self.inspect(ref))
+
+    def watch_denials(self, ref: str, seconds: float) -> Why:
+        """Look for so many seconds at all system calls of a running container, which slows it down; then as why(). Not
+        in a program that has children of its own to wait for. NotRunning, Conflict, NotPermitted."""
+        from .container.why import watched
+
+        return watched(self.life, self.inspect(ref), seconds)
+
+    def recorded(self, way: str) -> Recorded:
+        """A watch for launch(), start() ("run") or exec() ("exec") that records what is refused; see its result()."""
+        from .container.recording import Recorded
+
+        return Recorded(self.life, way)
 
     def which_layer(self, ref: str, path: str) -> WhichLayer:
         """Which layer of a container provides, deletes or hides a path."""

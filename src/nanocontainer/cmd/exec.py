@@ -46,10 +46,10 @@ def exec(app: App, given: Given) -> int:
             )  # fmt: skip
             return show(form, lambda: explain(plan, "exec"))
     watch = None
-    if given["step"] or given["break-at"] or given["explain"]:
+    if given["step"] or given["break-at"] or given["explain"] or given["why"]:
         from .watching import watch_of
 
-        watch = watch_of(given)
+        watch = watch_of(app, given, "exec")
     session: Any = app.engine.exec(
         ref,
         command,
@@ -71,9 +71,14 @@ def exec(app: App, given: Given) -> int:
             return _wait(session)
         from .terminal import attach
 
-        return attach(session, stdin=stdin, tty=tty, keys=keys, sig_proxy=True) or 0
+        code = attach(session, stdin=stdin, tty=tty, keys=keys, sig_proxy=True)
     finally:
         session.close()
+    if given["why"] and code is not None:
+        from .why import report
+
+        report(app, watch)
+    return code or 0
 
 
 def _wait(session: Any) -> int:

@@ -27,6 +27,7 @@ WATCHED: Table = (
     ("explain", "", "optional", "text", "Show steps and run none (short, text, json, markdown, html); live: run them"),
     ("step", "", "bool", False, "Stop before each step: look at the world outside and inside, go on, skip, abort"),
     ("break-at", "", "list", None, "Stop before this step (name or number)"),
+    ("why", "", "bool", False, "Record what the kernel refuses, and say why at the end (slower: see why --help)"),
 )
 SHELLS = frozenset(("sh", "bash", "ash", "dash", "zsh", "fish", "ksh"))
 

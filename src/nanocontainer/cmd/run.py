@@ -52,7 +52,8 @@ def _detached(app: App, given: Given, spec: Spec, streams: set[str]) -> int:
     from .terminal import Held
 
     with Held() as early:
-        id, _ = app.engine.launch(spec, attach=False, pull="never", watch=_watch(given))
+        watch = _watch(app, given)
+        id, _ = app.engine.launch(spec, attach=False, pull="never", watch=watch)
         _write_cidfile(given["cidfile"], id)
         out(f"{id}\n")
     return 128 + early[0] if early else 0
@@ -66,7 +67,13 @@ def _attached(app: App, given: Given, spec: Spec, streams: set[str]) -> int:
     stdin = spec.open_stdin and "stdin" in streams
     check_tty(stdin, spec.tty)
     with Held() as early:
-        id, session = app.engine.launch(spec, attach=True, pull="never", watch=_watch(given))
+        watch = _watch(app, given)
+        try:
+            id, session = app.engine.launch(spec, attach=True, pull="never", watch=watch)
+        except NanoError:
+            if given["why"]:
+                _tell_why(app, watch)
+            raise
         assert session is not None
         try:
             _write_cidfile(given["cidfile"], id)
@@ -86,15 +93,24 @@ def _attached(app: App, given: Given, spec: Spec, streams: set[str]) -> int:
                 session.detach()
         finally:
             session.close()
+    if given["why"] and code is not None:
+        _tell_why(app, watch)
     return code or 0
 
 
-def _watch(given: Given) -> Watch | None:
-    if not (given["step"] or given["break-at"] or given["explain"] == "live"):
+def _watch(app: App, given: Given) -> Watch | None:
+    if not (given["step"] or given["break-at"] or given["explain"] == "live" or given["why"]):
         return None
     from .watching import watch_of
 
-    return watch_of(given)
+    return watch_of(app, given)
+
+
+def _tell_why(app: App, watch: Watch | None) -> None:
+    """--why: what was refused, on stderr."""
+    from .why import report
+
+    report(app, watch)
 
 
 def _on_terminal(given: Given, spec: Spec, command: Sequence[str]) -> Spec:

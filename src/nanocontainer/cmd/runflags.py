@@ -137,6 +137,7 @@ SEE_THROUGH: Table = (
     ),
     ("step", "", "bool", False, "Stop before each step: look at the world outside and inside, go on, skip, abort"),
     ("break-at", "", "list", None, "Stop before this step (name or number)"),
+    ("why", "", "bool", False, "Record what the kernel refuses, and say why at the end (slower: see why --help)"),
     *WITHOUT,
 )  # fmt: skip
 EXPLAINED: Table = (

@@ -25,10 +25,10 @@ def start(app: App, given: Given) -> int:
 
             return show_each(form, given.args, lambda ref: explain(app.engine.explain_start(ref), "start"))
     watch = None
-    if given["step"] or given["break-at"] or given["explain"]:
+    if given["step"] or given["break-at"] or given["explain"] or given["why"]:
         from .watching import watch_of
 
-        watch = watch_of(given)
+        watch = watch_of(app, given)
     if watch and not (given["attach"] or given["interactive"]):
         if len(given.args) > 1:
             raise InvalidInput("cannot watch the starts of several containers at once")
@@ -51,7 +51,12 @@ def start(app: App, given: Given) -> int:
         session = app.engine.start(ref, attach=True, watch=watch)
         if session is None:
             raise NanoError(f"cannot attach to container {ref}", "it has been started and gave no session")
-        return _carry(session, given, stdin, spec.tty, early=early)
+        code = _carry(session, given, stdin, spec.tty, early=early)
+    if given["why"]:
+        from .why import report
+
+        report(app, watch)
+    return code
 
 
 def attach(app: App, given: Given) -> int:

@@ -36,6 +36,7 @@ VERBS: dict[str, Verb] = {
     "inspect": ("inspect", "INSPECT", "See-through", "Show all that is known of containers and images, as JSON"),
     "anatomy": ("anatomy", "ANATOMY", "See-through", "Show what a container is made of, as the kernel has it now"),
     "compare": ("compare", "COMPARE", "See-through", "Compare the isolation of two containers, or with the host"),
+    "why": ("why", "WHY", "See-through", "Say why a container ended, and what it was denied and by what"),
     "trace": ("trace", "TRACE", "See-through", "Show where the time of a start goes"),
     "learn": ("learn", "LEARN", "See-through", "Learn how a container comes to be, in lessons that really run"),
     "version": ("system", "VERSION", "System", "Show the version"),

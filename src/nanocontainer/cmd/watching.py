@@ -10,9 +10,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..plan.telling import Watch
     from .flags import Given
+    from .main import App
 
-def watch_of(given: Given) -> Watch | None:
-    """Who watches, as the flags say. InvalidInput where there is no terminal to step on."""
+
+def watch_of(app: App, given: Given, way: str = "run") -> Watch | None:
+    """Who watches, as the flags say. way: of --why, "run" or "exec". InvalidInput where there is no terminal to step
+    on."""
+    if given["why"]:
+        if given["step"] or given["break-at"] or given["explain"]:
+            raise InvalidInput("--why cannot be used with --step, --break-at or --explain", "a start has one watcher")
+        return app.engine.recorded(way)
     if given["step"] or given["break-at"]:
         if given["explain"] == "live":
             raise InvalidInput("--step cannot be used with --explain=live", "", "--step shows the times too")

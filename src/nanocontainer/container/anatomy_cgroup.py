@@ -59,33 +59,33 @@ def members(path: str) -> tuple[int, ...]:
 
 def cgroup_of(path: str, groups: tuple[str, ...], limits: Limits) -> Cgroup:
     """Read all meters. groups: version 1 directories, as State has them."""
-    one = {_controller(group): group for group in groups}
+    one = {controller_of(group): group for group in groups}
     pids = members(path)
     events = {}
     for name, file in (("memory", f"{path}/memory.events"), ("pids", f"{path}/pids.events")):
-        for key, value in _keyed(file).items():
+        for key, value in keyed(file).items():
             if value and key in ("oom", "oom_kill", "max"):
                 events[f"{name} {key}"] = value
-    if "memory" in one and (killed := _keyed(f"{one['memory']}/memory.oom_control").get("oom_kill", 0)):
+    if "memory" in one and (killed := keyed(f"{one['memory']}/memory.oom_control").get("oom_kill", 0)):
         events["memory oom_kill"] = killed
     meters = (
         _memory(path, one.get("memory", ""), pids), _processes(path, one.get("pids", ""), pids),
         _cpu(path, one.get("cpu", "")), _cpuset(path, one.get("cpuset", "")), *_disk(path, limits),
     )  # fmt: skip
-    frozen = _keyed(f"{path}/cgroup.events").get("frozen", 0) == 1
+    frozen = keyed(f"{path}/cgroup.events").get("frozen", 0) == 1
     return Cgroup(path, groups, len(pids), frozen, tuple(meter for meter in meters if meter.name), events)
 
 
 def _memory(path: str, group: str, pids: tuple[int, ...]) -> Meter:
     if group:
         file = f"{group}/memory.limit_in_bytes"
-        limit = _number(file)
-        used, peak = _number(f"{group}/memory.usage_in_bytes"), _number(f"{group}/memory.max_usage_in_bytes")
+        limit = number(file)
+        used, peak = number(f"{group}/memory.usage_in_bytes"), number(f"{group}/memory.max_usage_in_bytes")
         return Meter("memory", "bytes", used, -1 if limit > _UNLIMITED else limit, peak, file)
     if os.path.exists(f"{path}/memory.current"):
         file = f"{path}/memory.max"
         return Meter(
-            "memory", "bytes", _number(f"{path}/memory.current"), _number(file), _number(f"{path}/memory.peak"), file
+            "memory", "bytes", number(f"{path}/memory.current"), number(file), number(f"{path}/memory.peak"), file
         )
     total = 0
     for pid in pids:
@@ -99,22 +99,22 @@ def _memory(path: str, group: str, pids: tuple[int, ...]) -> Meter:
 def _processes(path: str, group: str, pids: tuple[int, ...]) -> Meter:
     at = group or path
     if os.path.exists(f"{at}/pids.current"):
-        return Meter("processes", "processes", _number(f"{at}/pids.current"), _number(f"{at}/pids.max"),
+        return Meter("processes", "processes", number(f"{at}/pids.current"), number(f"{at}/pids.max"),
                      file=f"{at}/pids.max")  # fmt: skip
     return Meter("processes", "processes", len(pids), note="no controller counts it: threads are not among them")
 
 
 def _cpu(path: str, group: str) -> Meter:
     """used: seconds of processor time so far; limit: how many processors' worth it may use at a time."""
-    stat = _keyed(f"{path}/cpu.stat")
+    stat = keyed(f"{path}/cpu.stat")
     used = stat["usage_usec"] / 1e6 if "usage_usec" in stat else -1
     note = ""
-    throttled = _keyed(f"{group or path}/cpu.stat").get("nr_throttled", 0)
+    throttled = keyed(f"{group or path}/cpu.stat").get("nr_throttled", 0)
     if throttled:
         note = f"held back in {throttled} periods of 0.1 s" if throttled != 1 else "held back in one period of 0.1 s"
     if group:
         file = f"{group}/cpu.cfs_quota_us"
-        quota, period = _number(file), _number(f"{group}/cpu.cfs_period_us")
+        quota, period = number(file), number(f"{group}/cpu.cfs_period_us")
         limit = quota / period if quota > 0 and period > 0 else -1
         return Meter("processor time", "seconds", used, limit, file=file, note=note)
     words = _text(f"{path}/cpu.max").split()
@@ -147,7 +147,7 @@ def _disk(path: str, limits: Limits) -> list[Meter]:
     return found
 
 
-def _controller(group: str) -> str:
+def controller_of(group: str) -> str:
     """memory, of /sys/fs/cgroup/memory/nanocontainer/ID; cpu also of cpu,cpuacct."""
     words = group.split("/")
     for name in ("memory", "pids", "cpuset", "blkio", "cpu"):
@@ -163,12 +163,13 @@ def _text(file: str) -> str:
         return ""
 
 
-def _number(file: str) -> int:
+def number(file: str) -> int:
     """A number; -1 for "max" and where there is no such file."""
     text = _text(file)
     return int(text) if text.lstrip("-").isdecimal() else -1
 
 
-def _keyed(file: str) -> dict[str, int]:
+def keyed(file: str) -> dict[str, int]:
+    """The numbers of a flat keyed file; {} where there is none."""
     pairs = (line.split() for line in _text(file).split("\n"))
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}

@@ -106,7 +106,7 @@ def security_of(init: Process | None, spec: Spec, facts: Facts, mounts: tuple[Mo
         blocked=blocked,
         calls=calls,
         privileged=spec.privileged,
-        devices=tuple(map(_device, _rules(spec))),
+        devices=tuple(map(_device, device_rules(spec))),
     )
     if init is None:
         return found
@@ -165,7 +165,8 @@ def call_groups(profile: str, machine: str, keep: int, release: str) -> tuple[in
     return len(never), tuple(groups)
 
 
-def _rules(spec: Spec) -> tuple[DeviceRule, ...]:
+def device_rules(spec: Spec) -> tuple[DeviceRule, ...]:
+    """The device rules of a container, as the kernel has them."""
     if spec.privileged:
         return ALLOW_ALL
     given = []

@@ -16,7 +16,7 @@ from ..paths import claims, clear_torn, is_there, owner_of, read_file, release, 
 from ..rootfs import volumes
 from .events import emit
 from .locks import Lock, holder
-from .spec import Container, Spec, State
+from .spec import Container, Limits, Spec, State
 from .store import ContainerStore
 
 TYPE_CHECKING = False
@@ -108,17 +108,23 @@ class Lifecycle:
         forget_volatile(f"{directory}/work")
         return failures
 
-    def ended(self, spec: Spec, state: State, code: int, failure: str = "") -> State:
-        """Take a container down that has ended, and write down how; remove it if it was started with --rm."""
+    def ended(self, spec: Spec, state: State, code: int, failure: str = "", signal: int = 0) -> State:
+        """Take a container down that has ended, and write down how; remove it if it was started with --rm. signal:
+        that has ended its first process."""
         from ..plan.journal import drop
         from ..runtime import cgroup, cgroup1
 
         oom = bool(state.cgroup) and cgroup.out_of_memory(self.kernel, state.cgroup)
         oom = oom or any(cgroup1.out_of_memory(self.kernel, group) for group in state.groups if "/memory/" in group)
+        pressed = {}
+        if spec.limits != Limits() and not spec.auto_remove:
+            from .pressure import pressed_of
+
+            pressed = pressed_of(state.cgroup, state.groups, spec.limits)
         failures = self.take_down(spec.id, keep=True)
         state = state.replace(
-            status="exited", pid=0, keeper=0, exit_code=code, oom_killed=oom, finished=rfc3339(time.time_ns()),
-            error="; ".join([failure, *failures]) if failure or failures else "",
+            status="exited", pid=0, keeper=0, exit_code=code, signal=signal, oom_killed=oom, pressed=pressed,
+            finished=rfc3339(time.time_ns()), error="; ".join([failure, *failures]) if failure or failures else "",
             ip="", mac="", ports=(), groups=(), cgroup="",
         )  # fmt: skip
         emit(self.paths, "container", "die", spec.id, name=spec.name, exitCode=str(code))

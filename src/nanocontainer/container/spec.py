@@ -158,8 +158,10 @@ class State(Record):
     pid: int = 0
     keeper: int = 0
     exit_code: int = 0
+    signal: int = 0  # that ended the first process, 0 where it ended by itself
     error: str = ""
     oom_killed: bool = False
+    pressed: dict[str, int] = {}  # how its limits were met, at the end: pressure.py
     started: str = ""
     finished: str = ""
     restarts: int = 0

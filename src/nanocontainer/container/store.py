@@ -234,7 +234,8 @@ def _fits(value: object, kind: str) -> bool:
         inner = kind.removeprefix("tuple[").partition(",")[0]
         return kind.startswith("tuple[") and all(_fits(item, inner) for item in value)
     if isinstance(value, dict):
-        return kind == "dict[str, str]" and all(isinstance(item, str) for item in value.values())
+        inner = kind.removeprefix("dict[str, ").removesuffix("]")
+        return kind.startswith("dict[str, ") and all(_fits(item, inner) for item in value.values())
     if value is None:
         return kind.endswith(" | None")
     if isinstance(value, Record):

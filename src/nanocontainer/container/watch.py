@@ -73,7 +73,7 @@ def watch(held: Held, log: JsonLog | None, *, life: Lifecycle | None = None, cli
     shrink = _Shrinking(held, log) if life else None
     streams = Streams(
         pidfd=held.pidfd,
-        signal=lambda number: signals.pidfd_send_signal(held.pidfd, number),
+        signal=lambda number: _pass_on(held, number),
         stdin=held.stdin,
         stdout=held.stdout,
         stderr=held.stderr,
@@ -101,12 +101,21 @@ def watch(held: Held, log: JsonLog | None, *, life: Lifecycle | None = None, cli
 
             life = Lifecycle(Paths(held.state, held.run))
             adopt(life.paths, held.id)
-        life.ended(life.store.spec(held.id), _state(life, held.id), code)
+        ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        life.ended(life.store.spec(held.id), _state(life, held.id), code, signal=ended_by)
     except BaseException:
         _leave_to_others(held, code)
         raise
     finally:
         streams.finish(code)
+
+
+def _pass_on(held: Held, number: int) -> None:
+    """A signal that an attached client has asked for. It is written down: it may be why the container ends."""
+    from .events import emit
+
+    signals.pidfd_send_signal(held.pidfd, number)
+    emit(Paths(held.state, held.run), "container", "kill", held.id, signal=str(number), by="attach")
 
 
 def _leave_to_others(held: Held, code: int) -> None:

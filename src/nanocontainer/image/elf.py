@@ -34,6 +34,14 @@ def read_program(path: str) -> Program | None:
         return None
 
 
+def program_in(data: bytes, directory: str) -> Program | None:
+    """As read_program(), of a file's content. directory: what $ORIGIN means."""
+    try:
+        return _parse(data, directory) if data[:4] == b"\x7fELF" else None
+    except (IndexError, ValueError):
+        return None
+
+
 def libraries(path: str) -> list[str] | None:
     """Paths of the loader and of all libraries that a program needs, in a fixed order. None where one is missing."""
     program = read_program(path)

@@ -45,7 +45,7 @@ def filters(pid: int) -> tuple[bytes, ...]:
         stopped = _wait(pid)
         if not stopped:
             raise NanoError(f"process {pid} does not stop", "it may be frozen", "unpause its container first")
-        return _all(pid)
+        return of_stopped(pid)
     finally:
         if stopped:
             try:
@@ -54,7 +54,8 @@ def filters(pid: int) -> tuple[bytes, ...]:
                 pass  # it has been killed meanwhile
 
 
-def _all(pid: int) -> tuple[bytes, ...]:
+def of_stopped(pid: int) -> tuple[bytes, ...]:
+    """As filters(), of a process that we trace and that stands still."""
     found: list[bytes] = []
     while True:
         try:
@@ -105,8 +106,12 @@ def blocked(programs: tuple[bytes, ...], machine: str) -> tuple[tuple[str, ...],
     return tuple(sorted(never)), tuple(sorted(sometimes))
 
 
-def actions(program: bytes, number: int, arch: int) -> set[int]:
-    """All SECCOMP_RET_* values with which a program may end for a call, whatever its arguments."""
+def actions(program: bytes, number: int, arch: int, args: tuple[int, ...] | None = None) -> set[int]:
+    """All SECCOMP_RET_* values with which a program may end for a call, whatever its arguments; the one value where
+    they are known."""
+    known = {0: number, 4: arch}
+    for at, arg in enumerate(args or ()):
+        known |= {16 + 8 * at: arg & _LOW, 20 + 8 * at: arg >> 32 & _LOW}
     code = [
         (
             int.from_bytes(program[at : at + 2], "little"), program[at + 2], program[at + 3],
@@ -144,7 +149,7 @@ def actions(program: bytes, number: int, arch: int) -> set[int]:
             elif kind == 0:  # load A
                 mode = op & 0xE0
                 a = (
-                    {0: number, 4: arch}.get(k)
+                    known.get(k)
                     if mode == 0x20
                     else memory[k]
                     if mode == 0x60
