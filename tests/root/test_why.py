@@ -1,4 +1,4 @@
-"""why: each cause is really provoked, and the flag that is advised really takes it away; ends; the tracer is not felt."""
+"""why: each cause is really provoked, and the advised flag really takes it away; ends; the tracer is not felt."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ CASES: dict[str, tuple[list[str], str, str, str, list[str]]] = {
     "noexec": (
         ["--tmpfs", "/t"], "cp /bin/busybox /t/busybox && /t/busybox true", "execve", "noexec", ["--tmpfs /t:exec"],
     ),
-    "read-only volume": (["-v", "nano-why:/v:ro"], "touch /v/x", "open", "read-only", ["-v nano-why:/v"]),
+    "read-only volume": (["-v", "{here}:/v:ro"], "touch /v/x", "open", "read-only", ["-v {here}:/v"]),
     "open files": (
         ["--ulimit", "nofile=16"], "tail $(for i in $(seq 20); do echo /etc/passwd; done)", "open", "limit",
         ["--ulimit nofile=32"],
@@ -87,7 +87,8 @@ CASES: dict[str, tuple[list[str], str, str, str, list[str]]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_a_cause_and_its_flag(clean: Nano, name: str, tmp_path: Path) -> None:
     given, script, call, cause, advised = CASES[name]
-    given = [*given]
+    given = [word.format(here=tmp_path) for word in given]
+    advised = [word.format(here=tmp_path) for word in advised]
     for path, owner in (("secret", 0), ("theirs", 1000)):
         file = tmp_path / path
         file.write_text("x")
@@ -95,7 +96,7 @@ def test_a_cause_and_its_flag(clean: Nano, name: str, tmp_path: Path) -> None:
         file.chmod(0o600)
         given += ["-v", f"{file}:/{path}"]
     network = [] if "--network" in " ".join(advised) else ["--network", "none"]
-    first = ["--network", "none"] if not network else network
+    first = network or ["--network", "none"]
     clean("run", "--why", "--name", "before", *first, *given, "tiny", "sh", "-c", script, check=False)
     met = [one for one in findings(clean, "before") if one["cause"] == cause]
     assert met, told(clean, "before")

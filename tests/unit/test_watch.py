@@ -43,7 +43,7 @@ def held(life: Lifecycle) -> Iterator[Held]:
     os.close(lock)
 
 
-def full(*_: object) -> None:
+def full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..record import Record
-from .denials import Finding, judge
 from .ending import Ending, ending
+from .judgement import judge
 from .recorder import Recording, records
 from .recording import about, watch
 
@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .denials import Finding
     from .lifecycle import Lifecycle
     from .spec import Container, Spec
 
