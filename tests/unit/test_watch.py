@@ -90,7 +90,7 @@ def test_a_small_keeper_knows_its_lock(held: Held, life: Lifecycle, monkeypatch:
     fcntl.lockf(held.lock, fcntl.LOCK_EX)
     seen = []
 
-    def ended(life: Lifecycle, *_: object) -> None:
+    def ended(life: Lifecycle, *_: object, **__: object) -> None:
         seen.append(life.running(held.id))
         if (pid := os.fork()) == 0:
             os._exit(life.running(held.id))

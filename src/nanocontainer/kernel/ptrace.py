@@ -79,6 +79,7 @@ class Tracer:
         self.observer = observer
         self.tracees: set[int] = set()
         self.calls = 0
+        self._unannounced: set[int] = set()  # children of whom the parent's event is yet to come
         self._entries: dict[int, bytes] = {}
         self._info = ctypes.create_string_buffer(_INFO)
         self._address = ctypes.addressof(self._info)
@@ -191,11 +192,17 @@ class Tracer:
         elif not event:
             passed = number  # a signal is about to be delivered
         elif event == _EVENT_STOP:
-            self.tracees.add(tid)  # a new one begins with such a stop
+            if tid not in self.tracees:  # a new one begins with such a stop, which may come before its parent's event
+                self.tracees.add(tid)
+                self._unannounced.add(tid)
             if number in (signals.SIGSTOP, signals.SIGTSTP, signals.SIGTTIN, signals.SIGTTOU):
                 request = _LISTEN
         elif event in _EVENTS_CHILD:
-            self.tracees.add(self._message(tid) or tid)  # ours from now on, though its first stop is yet to come
+            child = self._message(tid)
+            if child in self._unannounced:
+                self._unannounced.discard(child)  # we know it; it may even have ended
+            elif child:
+                self.tracees.add(child)  # ours from now on, though its first stop is yet to come
         elif event == _EVENT_EXEC:
             former = self._message(tid)
             if former != tid:  # a thread that was not the first has become it
