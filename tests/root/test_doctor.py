@@ -477,6 +477,33 @@ def test_a_volume_that_was_being_filled(patient: Patient) -> None:
     shutil.rmtree(volume)
 
 
+def test_links_out_of_the_state_directory(another_nano: Callable[[], Nano], tmp_path: Path) -> None:
+    """Links may go; nothing goes that lies behind them."""
+    patient = Patient(another_nano())
+    patient.nano("run", "--rm", "--network", "none", "tiny", "true")
+    outside = tmp_path / "outside"
+    (outside / "_filling").mkdir(parents=True)
+    for name in ("kept", "_filling/kept", f"state.json.{'0' * 16}.tmp", ".probe-4194304"):
+        (outside / name).write_text("kept")
+        old(outside / name)
+    paths, id = patient.paths, "a" * 64
+    half = Path(paths.container("b" * 64))
+    for link in (
+        paths.container(id), paths.live("d" * 64),
+        f"{paths.containers}/.rm-{'c' * 64}", f"{paths.volumes}/.rm-x-4194304",
+        f"{paths.volumes}/linked", f"{paths.networks}/linked", f"{paths.state}/.probe-4194304", f"{half}/upper",
+        f"{half}/upper-too/deep", f"{paths.images}/layers/{id}", f"{paths.images}/layers/{'b' * 64}.tmp",
+        f"{paths.images}/layers/{'c' * 64}.gone", f"{paths.volumes}/half/_filling",
+    ):  # fmt: skip
+        Path(link).parent.mkdir(parents=True, exist_ok=True)
+        Path(link).symlink_to(outside)
+    before = tree(str(outside))
+    patient.nano("doctor", "--repair", check=False)
+    assert tree(str(outside)) == before
+    patient.nano("run", "--rm", "--network", "none", "tiny", "true")
+    assert tree(str(outside)) == before
+
+
 def test_a_broken_network_is_named(patient: Patient) -> None:
     directory = Path(patient.paths.networks, "lan")
     directory.mkdir()

@@ -158,13 +158,16 @@ def test_abort_at_every_step_takes_all_back(clean: Nano) -> None:
         assert census.settle(before) == [], name
 
 
-@pytest.mark.parametrize("how", ["\x03", "\x04", "close"])
+@pytest.mark.parametrize("how", ["\x03", "\x04", "kill", "terminate"])
 def test_who_leaves_takes_all_back(clean: Nano, how: str) -> None:
     before = census.take()
     with clean.pty("run", "--rm", "--break-at", "MountProc", *NONE, "tiny", "true") as terminal:
         at(terminal, "MountProc")
-        if how == "close":
+        if how == "kill":
             terminal.process.kill()
+        elif how == "terminate":
+            terminal.process.terminate()
+            assert terminal.wait() == 125
         else:
             terminal.send(how)
             assert terminal.wait() in (125, 130)
@@ -237,3 +240,20 @@ def test_live(clean: Nano) -> None:
     done = clean("run", "--rm", "--explain=live", "--network", "none", "tiny", "nothing", check=False)
     assert done.code == 127
     assert "Exec" in done.err
+
+
+def test_a_first_process_that_is_killed_while_it_stands_still(clean: Nano) -> None:
+    with clean.pty("run", "--rm", "--step", *NONE, "tiny", "true", cols=120, rows=50) as terminal:
+        terminal.expect(PROMPT)
+        terminal.send("to PivotRoot\n")
+        at(terminal, "PivotRoot")
+        terminal.send("outside\n")
+        terminal.send("kill -9 $PID; sleep 0.2; exit\n")
+        at(terminal, "PivotRoot")
+        terminal.send("inside\n")
+        terminal.expect("there is no inside any more")
+        terminal.send("continue\n")
+        terminal.expect(r"at step \d+, PivotRoot: the command never ran")
+        assert terminal.wait() == 137
+        assert "The command runs" not in terminal.seen
+    assert clean("ps", "-aq").out == ""

@@ -81,6 +81,10 @@ class Live(Watch):
             if self.last:
                 self._ended(self.last.replace(begin=self.last.time, time=told.time))
                 self.last = None
+            else:
+                lead = "\n" if self.open >= 0 else ""
+                err(f"{lead}{self.paint.red('the first process was ended: the command never ran')}\n")
+                self.open = -1
             self._foot(told)
 
     def attend(self) -> None:

@@ -38,6 +38,7 @@ COMMANDS = {
     "list": "all steps, and where we are",
     "help": "this list; the beginning of a word is enough",
 }
+_ENDING = (signals.SIGINT, signals.SIGTERM, signals.SIGHUP)  # at a stop they are an answer: abort
 _MOST = 6  # lines of one change
 _LABEL = 18  # columns of a value's name
 
@@ -60,15 +61,17 @@ class Stepper(Watch):
         self.times: dict[int, int] = {}  # of steps that were run
         self.left: set[int] = set()  # steps that were left out, and that shall be
         self.aborted = -1
+        self.at = -1  # the step that was begun last
 
     # --- what is heard
 
     def attend(self) -> None:
-        handler = signals.signal(signals.SIGINT, signals.default_int_handler)
+        held = [(number, signals.signal(number, signals.default_int_handler)) for number in _ENDING]
         try:
             super().attend()
         finally:
-            signals.signal(signals.SIGINT, handler)
+            for number, handler in held:
+                signals.signal(number, handler)
         if self.aborted >= 0:
             self._say(self._taken_back())
 
@@ -83,9 +86,15 @@ class Stepper(Watch):
         elif told.at == "failed":
             self._say([self.paint.red(f"step {self._name(told.index)} failed: {told.error.get('why', '')}")])
         elif told.at == "done":
+            if self.at < len(self.plan) - 1:
+                where = f"step {self.at + 1}, {self._name(self.at)}"
+                ended = self._wrap(f"The first process was ended at {where}: the command never ran.")
+                self._say([self.paint.red(line) for line in ended])
+                return GO
             took = sum(self.times.values())
             self._say([self.paint.green(f"The command runs. {len(self.times) + 1} steps took {milliseconds(took)}.")])
         elif told.at == "before":
+            self.at = told.index
             return self._before(told.index)
         return GO
 
@@ -211,6 +220,8 @@ class Stepper(Watch):
     def _inside(self) -> None:
         if not self.init:
             raise InvalidInput("there is no inside yet", "it begins with step Clone")
+        if _is_zombie(self.init):
+            raise InvalidInput("there is no inside any more", "its first process has ended")
         stepshell.inside(self.init)
 
     # --- what is shown

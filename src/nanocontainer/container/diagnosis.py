@@ -312,7 +312,7 @@ def _images(life: Lifecycle) -> Iterator[Found]:
 def _volumes(life: Lifecycle) -> Iterator[Found]:
     for name in claims(life.paths.volumes):
         directory = f"{life.paths.volumes}/{name}"
-        if os.path.isdir(f"{directory}/_filling") and not is_locked(directory):
+        if _is_directory(directory) and _is_directory(f"{directory}/_filling") and not is_locked(directory):
             detail = "a copy of an image's files that was killed half-way; the volume has none of it"
             yield Found(
                 Leftover("half-filled-volume", f"{directory}/_filling", detail, "removed"),
@@ -325,7 +325,7 @@ def _temporary(life: Lifecycle) -> Iterator[Found]:
     paths = life.paths
     places = [paths.state, paths.run, f"{paths.run}/cache/seccomp", paths.networks, paths.volumes]
     for above in (paths.containers, paths.networks, paths.volumes):
-        places += [f"{above}/{name}" for name in claims(above) if os.path.isdir(f"{above}/{name}")]
+        places += [f"{above}/{name}" for name in claims(above) if _is_directory(f"{above}/{name}")]
     for place in dict.fromkeys(places):
         for name in claims(place):
             path = f"{place}/{name}"
@@ -335,6 +335,11 @@ def _temporary(life: Lifecycle) -> Iterator[Found]:
             elif name.startswith(".probe-") and not is_there(f"/proc/{name[7:]}"):
                 detail = "a question to the file system that was killed half-way"
                 yield Found(Leftover("half-written-file", path, detail, "removed"), partial(remove_tree, path))
+
+
+def _is_directory(path: str) -> bool:
+    """No link to one: what lies behind it is not in our directories, and not ours to clear."""
+    return os.path.isdir(path) and not os.path.islink(path)
 
 
 def _is_temporary(name: str) -> bool:
