@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from nanocontainer.cmd import learn
+from nanocontainer.cmd import complete, learn
 from nanocontainer.cmd.lessons import course, guards, texts, walls
 from nanocontainer.cmd.lessons.course import Course
 from nanocontainer.cmd.lessons.lesson import ADDS, NAMES, Lesson
 from nanocontainer.cmd.paint import columns
 from nanocontainer.errors import InvalidInput
+from nanocontainer.paths import Paths
 from nanocontainer.plan.omission import OPENINGS
 
 LESSONS = {name: learn._lesson(name) for name in NAMES}
@@ -71,6 +72,7 @@ def test_chinese_is_chinese() -> None:
             assert re.search(r"[\u4e00-\u9fff]", text)
             assert not re.search(r"[\u4e00-\u9fff] [\u4e00-\u9fff]", text), text  # lines are joined without a gap
             assert not re.search(r"[\u4e00-\u9fff][,;?!]", text), text
+            assert not re.search("[，。；：、（）] | [，。；：、（）]", text), text  # noqa: RUF001
 
 
 @pytest.mark.parametrize(
@@ -110,3 +112,9 @@ def test_no_line_is_wider_than_the_terminal(
     lines = capfd.readouterr().out.split("\n")
     assert len(lines) > 300
     assert [line for line in lines if columns(line) > wide] == []
+
+
+def test_completion() -> None:
+    assert complete.candidates(["learn", "c"], Paths()) == ["chroot", "cgroups", "capabilities"]
+    assert complete.candidates(["learn", "--lang", ""], Paths()) == list(texts.LANGUAGES)
+    assert complete.candidates(["learn", "uts", ""], Paths()) == []

@@ -95,6 +95,7 @@ _VALUES: dict[str, tuple[str, ...]] = {  # of a flag; of one verb's flag, where 
     "explain": _FORMS,
     "format": ("table", "json"),
     "ipc": ("private", "shareable", "host", "container:"),
+    "lang": ("en", "zh"),
     "log-driver": ("json-file", "none"),
     "log-opt": ("max-size=", "max-file="),
     "mount": ("type=bind,", "type=volume,", "type=tmpfs,", "type=image,"),
@@ -249,6 +250,10 @@ def _argument(verb: str, number: int, last: str, paths: Paths) -> list[str]:
     """Arguments by verb: containers, images, both, or a file."""
     if verb == "completion":
         return _starting(SCRIPTS, last) if number == 0 else []
+    if verb == "learn":
+        from .lessons.lesson import NAMES
+
+        return _starting([*NAMES, "next", "all"], last) if number == 0 else []
     if verb in ("run", "create", "trace"):
         return _starting(_images(paths), last) if number == 0 else [FILES]
     if verb == "exec":

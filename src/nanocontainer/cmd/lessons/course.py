@@ -103,12 +103,10 @@ class Course:
         old = list(dict.fromkeys(type(step).__name__ for step in before))
         new = [name for name in dict.fromkeys(type(step).__name__ for step in now) if name not in old]
         spaces = [name for name in _namespaces(now) if name not in _namespaces(before)]
-        lines = ["", *self._listed(self.words["steps"], old, "dim")]
-        if new:
-            lines += self._listed(self.words["new steps"], new, "bold")
-        if spaces:
-            lines += self._listed(self.words["new namespaces"], spaces, "bold")
-        return lines
+        lists = (("steps", old, "dim"), ("new steps", new, "bold"), ("new namespaces", spaces, "bold"))
+        shown = [(self.words[label], names, style) for label, names, style in lists if names]
+        room = max(columns(label) for label, _, _ in shown)
+        return ["", *(line for label, names, style in shown for line in self._listed(pad(label, room), names, style))]
 
     def _listed(self, label: str, names: list[str], style: str) -> list[str]:
         margin = f"  {label}  "
@@ -203,9 +201,9 @@ class Course:
         if lesson.duel:
             typed, result = lesson.duel(self.stage, walled)
         else:
-            typed, result = lesson.attack, self.stage.run(lesson.attack, walled=walled)
-        for line in typed.split("\n"):
-            self._say(*self._typed("outside" if line.startswith(("nanocontainer", "chroot /")) else "inside", line))
+            typed, result = (("inside", lesson.attack),), self.stage.run(lesson.attack, walled=walled)
+        for side, command in typed:
+            self._say(*self._typed(side, command))
         self._output(result)
         seen = lesson.hit(self.stage, result)
         self.stage.tidy()

@@ -132,19 +132,19 @@ _LAYERS = "/run/state-*/images/layers/*/"  # there is one image on the play host
 BACKDOOR = "echo 'echo backdoor' > /bin/hello; chmod +x /bin/hello"
 
 
-def _poison(stage: Stage, walled: bool) -> tuple[str, Result]:
+def _poison(stage: Stage, walled: bool) -> tuple[tuple[tuple[str, str], ...], Result]:
     """One container writes into its /bin, another one of the same image looks. Without an overlay both have the
     image's own directory as their root."""
     if walled:
         stage.run(BACKDOOR, walled=True)
-        return f"{BACKDOOR}\nhello", stage.run("hello", walled=True)
+        return (("inside", BACKDOOR), ("inside", "hello")), stage.run("hello", walled=True)
     first, second = f'chroot {_LAYERS} sh -c "{BACKDOOR}"', f"chroot {_LAYERS} hello"
     stage.outside(first)
     result = stage.outside(second)
     layer = stage.engine.life.images.layer_paths(stage.engine.image("tiny"))[-1]
     if os.path.lexists(f"{layer}/bin/hello"):
         os.unlink(f"{layer}/bin/hello")  # the next container shall have the image as it was
-    return f"{first}\n{second}", result
+    return (("outside", first), ("outside", second)), result
 
 
 OVERLAY = Lesson(
@@ -178,14 +178,14 @@ def _digest_told(stage: Stage) -> Seen:
     return Seen(said == [real] != [asked], (("/answer", told), ("SHA-256", _short(real)), ("$LAYER", _short(asked))))
 
 
-def _pull(stage: Stage, walled: bool) -> tuple[str, Result]:
+def _pull(stage: Stage, walled: bool) -> tuple[tuple[tuple[str, str], ...], Result]:
     """By hand nobody compares what has come with what was asked for; a pull does."""
     from ...engine import Result
     from .playregistry import IMAGE
 
     if not walled:
-        return _BY_HAND, stage.run(_BY_HAND, walled=True)
-    typed = f"nanocontainer pull {IMAGE}"
+        return (("inside", _BY_HAND),), stage.run(_BY_HAND, walled=True)
+    typed = (("outside", f"nanocontainer pull {IMAGE}"),)
     try:
         image = stage.engine.pull(IMAGE)
     except NanoError as error:

@@ -56,8 +56,8 @@ class Lesson(Record):
     manual: pages of the kernel's part. tries: what the learner types, each ("inside" or "outside", command of a shell).
     check: whether it was done, by a look at the real thing. attack: a command of the attacker, in the container. hit:
     whether it has hit, by a look at the play host. before: prepares the play host. duel: plays the attack where it is
-    not one command in a container: (what was typed, what came of it), for False without the wall, for True with it.
-    user, network: as of --user and --network. opens: steps that are missing without the wall, beside what the lesson
+    not one command in a container, without the wall for False, with it for True: (what was typed, as in tries; what
+    came of it). user, network: as of --user and --network. opens: steps that are missing without the wall, beside what the lesson
     adds.
     """
 
@@ -68,7 +68,7 @@ class Lesson(Record):
     attack: str
     hit: Callable[[Stage, Result], Seen]
     before: Callable[[Stage], None] | None = None
-    duel: Callable[[Stage, bool], tuple[str, Result]] | None = None
+    duel: Callable[[Stage, bool], tuple[tuple[tuple[str, str], ...], Result]] | None = None
     user: str = ""
     network: str = ""
     opens: tuple[str, ...] = ()

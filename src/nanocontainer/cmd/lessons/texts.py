@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LANGUAGES = ("en", "zh")
 PARTS = ("why", "plan", "try", "attack", "end")
+_WIDE = frozenset("，。；：、（）？！")  # noqa: RUF001 (they bring their own space)
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -71,10 +72,10 @@ def words(language: str) -> dict[str, str]:
 
 
 def _joined(paragraph: str) -> str:
-    """Lines as one: with a space, but not between two characters of Chinese."""
+    """Lines as one: with a space, but not between two characters of Chinese, nor beside its punctuation."""
     lines = paragraph.split("\n")
     joined = lines[0]
     for line in lines[1:]:
-        tight = joined[-1:] > "\u2e7f" and line[:1] > "\u2e7f"
+        tight = (joined[-1] > "\u2e7f" and line[0] > "\u2e7f") or joined[-1] in _WIDE or line[0] in _WIDE
         joined += line if tight else f" {line}"
     return joined

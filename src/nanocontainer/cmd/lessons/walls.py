@@ -36,6 +36,12 @@ def _said_hello(stage: Stage) -> Seen:
     return Seen(there and not elsewhere, (("inside", _file("/hello", there)), ("outside", _file("/hello", elsewhere))))
 
 
+def _look(stage: Stage, walled: bool) -> tuple[tuple[tuple[str, str], ...], Result]:
+    """With the wall in the root that chroot(1) has gone to, as stage.run() does it; said here, as it is the lesson."""
+    command = f"cat {SECRET}"
+    return (("inside", f"chroot {ROOTS} {command}" if walled else command),), stage.run(command, walled=walled)
+
+
 CHROOT = Lesson(
     "chroot",
     ("chroot(2)", "path_resolution(7)"),
@@ -46,6 +52,7 @@ CHROOT = Lesson(
     _said_hello,
     f"cat {SECRET}",
     secret_read,
+    duel=_look,
 )
 
 
