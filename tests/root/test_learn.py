@@ -148,7 +148,7 @@ def test_a_learner_takes_the_lesson_on_names(nano: Nano, home: playhost.Home) ->
     nano("learn", "uts", "--run")
     assert outcome(home, "uts")["by"] == "hand"  # it stays so
     nano("learn", "--reset")
-    assert "✓" not in nano("learn", "--lang", "en").out
+    assert "✓ uts" not in nano("learn", "--lang", "en").out
 
 
 def test_a_learner_takes_the_lesson_on_limits_in_chinese_and_goes_on(nano: Nano, home: playhost.Home) -> None:

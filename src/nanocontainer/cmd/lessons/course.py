@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 
 from ...errors import NanoError
 from ...lean import signals
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _WIDEST = 90  # columns of a line of text: longer ones are hard to read
 _MOST = 12  # lines of a command's output
+_PATIENCE = 2.0  # seconds
 COMMANDS = ("inside", "outside", "do", "check", "again", "help", "quit")
 
 
@@ -122,6 +124,9 @@ class Course:
         for side, command in self.lesson.tries:
             self._say("", *self._typed(side, command))
             self._output((self.stage.inside if side == "inside" else self.stage.outside)(command))
+        deadline = time.monotonic() + _PATIENCE
+        while not self.lesson.check(self.stage).done and time.monotonic() < deadline:
+            time.sleep(0.02)  # what was started in the background may need a moment
         return self._check()
 
     def _tries(self) -> list[str]:

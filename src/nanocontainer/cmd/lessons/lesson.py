@@ -57,8 +57,8 @@ class Lesson(Record):
     check: whether it was done, by a look at the real thing. attack: a command of the attacker, in the container. hit:
     whether it has hit, by a look at the play host. before: prepares the play host. duel: plays the attack where it is
     not one command in a container, without the wall for False, with it for True: (what was typed, as in tries; what
-    came of it). user, network: as of --user and --network. opens: steps that are missing without the wall, beside what the lesson
-    adds.
+    came of it). user, network: as of --user and --network. opens: steps that are missing without the wall, beside what
+    the lesson adds.
     """
 
     name: str

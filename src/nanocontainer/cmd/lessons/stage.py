@@ -9,7 +9,7 @@ from ...engine import Engine, Result
 from ...errors import Unsupported
 from ...kernel import abi
 from ...kernel.calls import Kernel
-from ...lean import signals
+from ...lean import signals, sockets
 from .lesson import NAMES, PRIVATE, SLEEP, in_root, specification
 
 TYPE_CHECKING = False
@@ -37,7 +37,7 @@ class Stage:
         self.id = ""
         self.env: dict[str, str] = {}  # of the containers
         self.notes: dict[str, str] = {}  # what a lesson wants to remember
-        self._children: list[int] = []
+        self.victim: tuple[int, sockets.socket]  # in the lesson on processes: its pid, and how to talk to it
         self._check_image()
         self._write(SECRET)
         os.mkdir(PRIVATE, 0o755)
@@ -145,7 +145,6 @@ class Stage:
                 life()
             finally:
                 os._exit(0)
-        self._children.append(pid)
         return pid
 
     def serve(self, port: int, answers: dict[str, tuple[bytes, str]]) -> None:
@@ -171,17 +170,10 @@ class Stage:
         self.fork(server.serve_forever)
         server.server_close()
 
-    def end(self, pid: int) -> bool:
-        """End a process of fork(); whether it was still there."""
-        if pid not in self._children:
-            return False
-        self._children.remove(pid)
-        done, _ = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return False
-        os.kill(pid, signals.SIGKILL)
+    def end(self, pid: int) -> None:
+        """End a process of fork()."""
+        os.kill(pid, signals.SIGKILL)  # it is not reaped yet, so the number is its own
         os.waitpid(pid, 0)
-        return True
 
     def tidy(self) -> None:
         """Containers of attacks, and the mounts that they have left on the play host, are taken away."""

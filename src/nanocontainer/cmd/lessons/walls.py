@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ...lean import sockets
 from .lesson import ROOTS, Lesson, Seen
 from .stage import SECRET, SERVICE, mounts
 
@@ -159,20 +160,30 @@ def _two_numbers(stage: Stage) -> Seen:
 
 
 def _start_database(stage: Stage) -> None:
-    """The victim: it calls itself a database, and waits."""
-    import time
+    """The victim: it calls itself a database, and answers whoever asks it."""
+    ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
 
     def live() -> None:
+        ours.close()
         stage.kernel.set_name("database")
         stage.kernel.set_command_line("database")
-        time.sleep(100000)
+        while question := theirs.recv(16):
+            theirs.send(question)
 
-    stage.notes["database"] = str(stage.fork(live))
+    stage.victim = stage.fork(live), ours
+    theirs.close()
 
 
 def _database_killed(stage: Stage, result: Result) -> Seen:
-    pid = int(stage.notes["database"])
-    lives = stage.end(pid)
+    """A signal that was sent is dealt with before a process can answer: so there is nothing to wait for."""
+    pid, line = stage.victim
+    try:
+        line.send(b"?")
+        lives = bool(line.recv(16))
+    except (BrokenPipeError, ConnectionResetError):
+        lives = False
+    line.close()
+    stage.end(pid)
     _start_database(stage)  # the next attack, or the learner, finds one
     return Seen(not lives, (("database", "alive" if lives else "killed"), ("PID", str(pid))))
 
@@ -202,8 +213,6 @@ def _serve_secret(stage: Stage) -> None:
 
 def _answers(stage: Stage) -> Seen:
     """Whether a server in the container answers on its own address, and none on the play host's."""
-    from ...lean import sockets
-
     address = stage.container.state.ip
     answers = []
     for ip in (address, "127.0.0.1"):
