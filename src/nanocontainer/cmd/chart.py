@@ -21,7 +21,7 @@ _WIDTH, _MARGIN = 480, 12
 _LANES = ("command", "host", "inside")
 _LANE, _GAP = 34, 6  # height of a lane, and between two
 _ROW = 19
-_LETTER = 6.1  # width of a character of 11 units, with room to spare
+_LETTER = 7.2  # width of a bold character of 11 units in a wide face (DejaVu Sans), with room to spare
 _NAMES = 168  # width of the names below
 _SHARE = 0.008  # of the whole, from which a part has a row of its own
 
@@ -105,7 +105,7 @@ def _flame(parts: list[str], rows: Sequence[Row], starts: Sequence[int], whole: 
             f'<rect class="{row.who}" x="{x:.2f}" y="{top:g}" width="{drawn:.2f}" height="{_LANE}" '
             f'rx="{min(2, drawn / 3):.2g}"><title>{tip}</title></rect>'
         )
-        if wide >= len(row.label) * _LETTER + 6:
+        if wide >= len(row.label) * _LETTER + 10:
             parts.append(_text(x + 5, top + _LANE / 2 + 4, row.label, "on"))
     end = tops[_LANES[-1]] + _LANE
     _axis(parts, whole, scale, end)
