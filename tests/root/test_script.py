@@ -81,8 +81,9 @@ class Script:
         self.process = subprocess.Popen(["dash", str(path)], preexec_fn=_with_signals, **options)
 
     def init(self, command: tuple[str, ...]) -> int:
-        """The pid of the first process, once it has become the command."""
-        for _ in range(1000):
+        """The pid of the first process, once it has become the command: a machine that is emulated takes its time."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
             assert self.process.poll() is None, f"the script has ended with {self.process.returncode}"
             with contextlib.suppress(OSError, ValueError):
                 pid = int(Path(self.directory, "init").read_text())

@@ -39,6 +39,8 @@ TESTS = os.environ.get("NANOCONTAINER_VM_TESTS") or " ".join(
         "test_exec.py::test_a_command_ends_with_its_container",
         "test_isolation.py::test_devices_that_were_not_given_cannot_be_used",
         "test_isolation.py::test_everything_is_in_its_cgroup_and_goes_with_it",
+        "test_script.py::test_streams_and_the_exit_code_are_the_commands",
+        "test_script.py::test_device_rules_are_the_same",
         "crash/test_steps.py::test_killed_at_every_step[limits]",
         "crash/test_steps.py::test_killed_at_every_step[exec]",
     )
