@@ -72,8 +72,9 @@ class Crew:
                 if not data:
                     raise AssertionError(f"a worker died at {job} {cases[at]}")
                 kind, results[at] = json.loads(data)
-                if kind != "done":
-                    failed = f"{job} {cases[at]}:\n{results[at]}"
+                if kind != "done":  # what others have found may be why
+                    said = [f"{case}: {found}" for case, found in zip(cases, results, strict=True) if found]
+                    failed = "\n".join((f"{job} {cases[at]}:\n{results[at]}", *said))
                 idle.append(sock)
         assert not failed, failed
         return results
