@@ -264,10 +264,6 @@ def _argument(verb: str, number: int, last: str, paths: Paths) -> list[str]:
         return _starting(_images(paths), last)
     if verb in ("anatomy", "attach", "logs", "log") and number:
         return []
-    if verb == "learn":
-        from .lessons.lesson import NAMES
-
-        return _starting((*NAMES, "next", "all"), last) if number == 0 else []
     if verb == "compare":
         return _starting([*_listed(paths.names), "host", "pid:"], last) if number < 2 else []
     if verb in (
