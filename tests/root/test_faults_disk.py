@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from nanocontainer.container.watch import AFTER
+
 from . import census
 from .isolation import MNT_DETACH, MS_BIND, MS_RDONLY, MS_REMOUNT, mount, umount
 from .nano import Nano
-from .test_keeper import wait_until
+from .test_keeper import keeper_of, wait_until
 
 FLOOD = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; exit 7"
 
@@ -137,7 +141,13 @@ def test_a_read_only_state_directory(small: Nano) -> None:
             assert "Hint: mount that file system for writing" in done.err, done
             assert len(done.err.splitlines()) == 2, done
         assert listed(small) == before
+        time.sleep(AFTER + 1)  # its keeper makes itself small meanwhile
         small("kill", "live")
         wait_until(lambda: small("exec", "live", "true", check=False).code != 0)
     assert small("ps", "-q").out == ""
+    assert small("inspect", "-f", "{{.State.ExitCode}} {{.State.Error}}", "live").out == "137 \n"
+    small("start", "live")  # a code that was kept once is not kept for the next end
+    os.kill(keeper_of(int(small("inspect", "-f", "{{.State.Pid}}", "live").out)), signal.SIGKILL)
+    wait_until(lambda: small("ps", "-q").out == "")
+    assert small("inspect", "-f", "{{.State.ExitCode}} {{.State.Error}}", "live").out == "255 keeper lost\n"
     small("rm", "old", "live")

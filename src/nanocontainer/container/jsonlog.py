@@ -62,10 +62,10 @@ def log_options(driver: str, options: dict[str, str]) -> tuple[int, int]:
     return max_size, max_file
 
 
-def open_log(directory: str, driver: str, options: dict[str, str]) -> JsonLog | None:
-    """The log of a container whose lasting directory is given; None for the driver none."""
+def open_log(directory: str, driver: str, options: dict[str, str], fd: int = -1) -> JsonLog | None:
+    """The log of a container whose lasting directory is given; None for the driver none. fd: it is open there."""
     max_size, max_file = log_options(driver, options)
-    return None if driver == "none" else JsonLog(directory, max_size=max_size, max_file=max_file)
+    return None if driver == "none" else JsonLog(directory, max_size=max_size, max_file=max_file, fd=fd)
 
 
 class JsonLog:
@@ -74,15 +74,16 @@ class JsonLog:
     lost: how many lines could not be written and are not yet reported in the log.
     """
 
-    def __init__(self, directory: str, *, max_size: int = MAX_SIZE, max_file: int = MAX_FILE) -> None:
-        """max_size: bytes of one file, -1 for no limit; max_file: how many. NanoError when it cannot be opened."""
+    def __init__(self, directory: str, *, max_size: int = MAX_SIZE, max_file: int = MAX_FILE, fd: int = -1) -> None:
+        """max_size: bytes of one file, -1 for no limit; max_file: how many. NanoError when it cannot be opened. fd: go
+        on with this open file, which works on where the file system has become read-only."""
         self.path = f"{directory}/{FILE}"
         self.max_size, self.max_file = max_size, max_file
         self.lost = 0
         self._why = ""
         self._rest = {"stdout": b"", "stderr": b""}  # what came after a stream's last line end
         try:
-            self._fd = os.open(self.path, _OPEN, 0o600)
+            self._fd = fd if fd >= 0 else os.open(self.path, _OPEN, 0o600)
             self._size = os.fstat(self._fd).st_size
             # A writer that was killed may have left half a line: it must not spoil ours.
             self._torn = self._size > 0 and os.pread(self._fd, 1, self._size - 1) != b"\n"

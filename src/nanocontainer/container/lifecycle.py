@@ -166,9 +166,9 @@ class Lifecycle:
             if self._left_over(container):
                 clear_torn(self.paths.container(id))
             if state.status in ("running", "paused"):
-                known = not state.keeper  # its keeper came to its end, and could not take it down (watch.py)
-                code, why = (state.exit_code, "") if known else (LOST, self.why_lost(state))
+                code, why = self._how_it_ended(id, state)
                 container = Container(spec, self.ended(spec, state, code, why))
+                self._forget_last_word(id)
             elif self._left_over(container) and not self.clear_start(id) and spec.auto_remove:
                 self.remove_files(spec, anonymous=True)
             if not self.store.exists(id):
@@ -207,6 +207,26 @@ class Lifecycle:
             lock.release()
             return None
         return lock
+
+    def _how_it_ended(self, id: str, state: State) -> tuple[int, str]:
+        """(exit code, what is wrong with it) of a container that runs as far as its state says, and has no keeper."""
+        if not state.keeper:  # its keeper came to its end, and could not take it down (watch.py)
+            return state.exit_code, ""
+        from .watch import LAST_WORD
+
+        try:
+            return int(read_file(f"{self.paths.live(id)}/{LAST_WORD}")), ""
+        except (OSError, ValueError):
+            return LOST, self.why_lost(state)
+
+    def _forget_last_word(self, id: str) -> None:
+        """It is in the state now; the next keeper of this container may be lost."""
+        from .watch import LAST_WORD
+
+        try:
+            os.unlink(f"{self.paths.live(id)}/{LAST_WORD}")
+        except OSError:
+            pass
 
     def why_lost(self, state: State) -> str:
         return "keeper lost" if state.boot == self.boot else "the host was restarted"

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 AFTER = 2.0  # seconds until a keeper makes itself small
 AGAIN = 5.0  # seconds until it looks again, when it was busy
+LAST_WORD = "exit"  # beside keeper.lock: the exit code, where it could not be written into the state
 _REHEARSAL = 10.0  # seconds it may take
 _PROGRAM = f"{os.path.dirname(os.path.abspath(__file__))}/resume.py"
 
@@ -54,6 +55,7 @@ class Held(Record):
     stdout: int = -1
     stderr: int = -1
     tty: int = -1
+    log: int = -1
     stdin_once: bool = False
     ports: tuple[int, ...] = ()
     log_driver: str = ""
@@ -61,7 +63,7 @@ class Held(Record):
 
     @property
     def files(self) -> set[int]:
-        named = {self.pidfd, self.lock, self.listener, self.stdin, self.stdout, self.stderr, self.tty}
+        named = {self.pidfd, self.lock, self.listener, self.stdin, self.stdout, self.stderr, self.tty, self.log}
         return {*named, *self.ports} - {-1}
 
 
@@ -121,12 +123,16 @@ def _pass_on(held: Held, number: int) -> None:
 def _leave_to_others(held: Held, code: int) -> None:
     """It could not be taken down, for a full disk, or because the engine is not there any more to be loaded. The next
     command sweeps; what only we know is written down: a container that runs and has no keeper has ended so."""
-    path = f"{Paths(held.state, held.run).container(held.id)}/state.json"
+    paths = Paths(held.state, held.run)
+    path = f"{paths.container(held.id)}/state.json"
     try:
         state = State.from_dict(loads(read_file(path)))
         write_file(path, dumps(state.replace(exit_code=code, keeper=0, pid=0).as_dict()))
     except (OSError, ValueError, TypeError, AttributeError):
-        pass  # the disk is full, or it is removed
+        try:  # that disk is full, or read-only: the directory of this boot is another one, in memory
+            write_file(f"{paths.live(held.id)}/{LAST_WORD}", str(code))
+        except OSError:
+            pass  # it is full too, or the container is removed
 
 
 def _state(life: Lifecycle, id: str) -> State:
@@ -157,7 +163,8 @@ class _Shrinking:
             return AGAIN
         self._at = float("inf")  # not again, if it fails
         try:
-            self._execute(self.held.replace(**rest))
+            log = self.log.fileno() if self.log else -1
+            self._execute(self.held.replace(log=log, **rest))
         except OSError:
             pass  # no interpreter, no memory, no descriptor: go on as we are
         return None
@@ -204,6 +211,6 @@ def resume(note: int, *, rehearsal: bool = False) -> NoReturn:
     with open("/proc/self/comm", "w") as name:
         name.write(f"nanoc:{held.id[:9]}")
     try:
-        watch(held, open_log(f"{held.state}/containers/{held.id}", held.log_driver, held.log_options))
+        watch(held, open_log(f"{held.state}/containers/{held.id}", held.log_driver, held.log_options, held.log))
     finally:
         os._exit(0)
