@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 
 import pytest
 
 from .nano import Nano
-from .test_keeper import keeper_of, state
+from .test_keeper import is_attached, keeper_of, state, wait_until
 
 
 @pytest.fixture
@@ -72,3 +73,28 @@ def test_one_that_ended_while_its_keeper_was_stopped(stopped: Nano) -> None:
     os.kill(int(state(stopped, "it", "Pid")), signal.SIGKILL)
     stopped("stop", "-t", "1", "it", timeout=20)
     assert state(stopped, "it", "ExitCode") == "137"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_is_attached_when_the_keeper_is_stopped_can_leave(clean: Nano, number: int) -> None:
+    clean("run", "-d", "--name", "it", "--network", "none", "tiny", "sh", "-c", "echo ready; exec sleep 1000")
+    attached = clean.popen("attach", "it", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    keeper = keeper_of(int(state(clean, "it", "Pid")))
+    wait_until(lambda: is_attached(attached.pid))
+    os.kill(keeper, signal.SIGSTOP)
+    attached.send_signal(number)
+    _, said = attached.communicate(timeout=15)
+    assert attached.returncode == 1
+    assert b"its keeper does not take what it is sent" in said
+    os.kill(keeper, signal.SIGCONT)
+
+
+def test_who_typed_can_detach_from_a_stopped_keeper(clean: Nano) -> None:
+    clean("run", "-d", "-it", "--name", "it", "--network", "none", "tiny", "sh")
+    with clean.pty("attach", "it") as terminal:
+        terminal.send("echo a''b\n")
+        terminal.expect("ab")
+        os.kill(keeper_of(int(state(clean, "it", "Pid"))), signal.SIGSTOP)
+        terminal.send("echo lost\n")
+        terminal.send("\x10\x11")
+        assert terminal.wait() == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanocontainer.container.spec import Device, Limits, Mount, Port, Rate, Spec, State, Ulimit
@@ -96,11 +96,13 @@ specs = st.builds(
 )
 
 
+@settings(deadline=None)  # a busy machine is not what is tested
 @given(specs)
 def test_every_specification_survives_json(spec: Spec) -> None:
     assert Spec.from_dict(loads(dumps(spec.as_dict()))) == spec
 
 
+@settings(deadline=None)
 @given(st.builds(State, status=texts, pid=st.integers(), ports=st.lists(ports, max_size=3).map(tuple)))
 def test_every_state_survives_json(state: State) -> None:
     assert State.from_dict(loads(dumps(state.as_dict()))) == state

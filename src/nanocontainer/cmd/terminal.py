@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import select
 import termios
+import time
 
 from ..errors import InvalidInput, NanoError
 from ..lean import signals
@@ -50,6 +51,7 @@ FORWARDED = (
     signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGUSR1, signals.SIGUSR2, signals.SIGALRM, signals.SIGTERM
 )  # fmt: skip
 FATAL = (signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM)
+HEARING = 2.0  # seconds for a keeper to take a signal
 PATIENCE = 3  # so many SIGINT or SIGTERM, and we leave although the container does not
 
 
@@ -222,6 +224,7 @@ class _Loop:
         self.target = STDOUT
         self.chunks = {fd: _chunk(fd) for fd in targets.values() if fd >= 0}
         self.asked_to_end = 0
+        self.must_hear = 0.0  # until when the keeper must have taken a signal that ends; 0: none is under way
 
     def run(self, wakeup: int, raw: Raw | None) -> int | None:
         session = self.stream.fileno()
@@ -243,7 +246,7 @@ class _Loop:
                 for fd, events in wanted.items():
                     poll.register(fd, events)
                 watched = wanted
-            ready = [fd for fd, _ in poll.poll()]
+            ready = [fd for fd, _ in poll.poll(self._patience())]
             if wakeup in ready:
                 code = self._signals(wakeup, raw)
                 if code is not None:
@@ -258,6 +261,20 @@ class _Loop:
                 self._received(kind, data)
             if STDIN in ready and STDIN in wanted and self._read():
                 return None
+
+    def _patience(self) -> float | None:
+        """Milliseconds to wait at most. NanoError where the keeper takes nothing any more: who has just asked for an
+        end is not to wait for one that cannot come."""
+        if not self.must_hear:
+            return None
+        left = self.must_hear - time.monotonic()
+        if left > 0:
+            return left * 1000
+        self.must_hear = 0.0
+        if getattr(self.stream, "unheard", False):
+            why = "its keeper does not take what it is sent: it is stopped (SIGSTOP), or the host is very busy"
+            raise NanoError("left the container as it is", why, "`nanocontainer stop` ends it all the same")
+        return None
 
     def _received(self, kind: str, data: bytes) -> None:
         if kind in self.targets:
@@ -305,6 +322,8 @@ class _Loop:
                 self.resize()
             elif self.sig_proxy and number in FORWARDED:
                 self.stream.signal(number)
+                if number in FATAL:
+                    self.must_hear = time.monotonic() + HEARING
                 self.asked_to_end += number in (signals.SIGINT, signals.SIGTERM)
                 if self.asked_to_end == PATIENCE - 1:
                     err("it still runs: process 1 ignores signals that it does not handle; --init helps\n")

@@ -22,7 +22,9 @@ whether or not the container reads its input, and a signal never waits behind da
 
 from __future__ import annotations
 
+import fcntl
 import os
+import termios
 
 from ..errors import NanoError, NotPermitted, NotRunning, denied, reason
 from ..lean import sockets
@@ -117,6 +119,11 @@ class Session:
     def signal(self, number: int) -> None:
         """Send a signal to the container's first process."""
         self._send(SIGNAL, b"%d" % number)
+
+    @property
+    def unheard(self) -> bool:
+        """Whether the keeper has not taken yet what it was sent (SIOCOUTQ, which is TIOCOUTQ: unix(7))."""
+        return any(fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4)))
 
     def detach(self) -> None:
         """Leave; the container's input stays open. To be followed by close()."""
