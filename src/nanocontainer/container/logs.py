@@ -86,7 +86,9 @@ def read_logs(
             if found.time < first:
                 continue
             if found.time > last:
-                return
+                if follow:
+                    return
+                continue  # what comes after may be earlier: somebody has set the clock back
             yield found
 
 
