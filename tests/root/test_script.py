@@ -132,6 +132,14 @@ def volumes(nano: Nano) -> Iterator[None]:
         shutil.rmtree(f"{nano.root}/volumes/{name}", ignore_errors=True)
 
 
+def directory(path: str) -> dict[str, str]:
+    """A common name for a directory: for its path, and for its path within the file system it is on (mountinfo)."""
+    top = path
+    while not os.path.ismount(top):
+        top = os.path.dirname(top)
+    return {path: "DIR", path.removeprefix(top.rstrip("/")): "DIR"}
+
+
 def ours(nano: Nano, flags: list[str]) -> tuple[int, dict[str, str]]:
     """A container of the engine: its first process, and what its names are called."""
     id = nano("run", "-d", *flags, "tiny", *SLEEP).out.strip()
@@ -139,7 +147,7 @@ def ours(nano: Nano, flags: list[str]) -> tuple[int, dict[str, str]]:
     group = re.search(r"/(nanocontainer\S*)/" + id, Path(f"/proc/{pid}/cgroup").read_text())[1]  # type: ignore[index]
     mounts = json.loads(nano("inspect", "--format", "{{json .Mounts}}", id).out)
     anonymous = [mount["Name"] for mount in mounts if len(mount.get("Name", "")) == 64]
-    names = {f"{nano.root}/containers/{id}": "DIR", f"/{group}/{id}": "/GROUP", id[:12]: "ID"}
+    names = {**directory(f"{nano.root}/containers/{id}"), f"/{group}/{id}": "/GROUP", id[:12]: "ID"}
     address = nano("inspect", "--format", "{{.NetworkSettings.IPAddress}}", id).out.strip()
     nameless = {f"{nano.root}/volumes/{name}": "ANONYMOUS" for name in anonymous}
     return pid, {**nameless, **names, address or "\0": "ADDRESS"}
@@ -160,7 +168,7 @@ def test_makes_the_same_container(
         address = re.search(r"ip address add (\S+)/\d+ broadcast", path.read_text())
         found = facts(script.init(SLEEP), {
             f"{script.directory}/volume": "ANONYMOUS",
-            script.directory: "DIR", f"/nanocontainer-script/{script.id}": "/GROUP", script.id: "ID",
+            **directory(script.directory), f"/nanocontainer-script/{script.id}": "/GROUP", script.id: "ID",
             address[1] if address else "\0": "ADDRESS",
         })  # fmt: skip
         expected, found = _common(expected), _common(found)
