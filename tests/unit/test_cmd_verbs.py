@@ -676,6 +676,7 @@ def state(tmp_path: Path) -> Paths:
         (["run", "--network", "l"], ["lan"]),
         (["run", "--break-at", "pivot"], ["PivotRoot"]),
         (["learn", "n"], ["net", "next"]),
+        (["why", "we"], ["web"]),
         (["learn", "net", ""], []),
         (["run", "--network=container:we"], ["--network=container:web"]),
         (["run", "-it", "deb"], ["debian:12"]),

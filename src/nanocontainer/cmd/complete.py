@@ -280,6 +280,7 @@ def _argument(verb: str, number: int, last: str, paths: Paths) -> list[str]:
         "stop",
         "unpause",
         "wait",
+        "why",
     ):
         return _starting(_listed(paths.names), last)
     return []
