@@ -286,6 +286,43 @@ def test_a_killed_tracer_is_not_missed(clean: Nano) -> None:
     until(lambda: int(clean("logs", "--tail", "1", "busy").out) > count + 3)
 
 
+STORM = "while :; do for i in 1 2 3 4 5 6; do (sh -c true; hostname x 2>/dev/null) & done; wait; echo round; done"
+
+
+def test_a_storm_of_processes_is_watched_and_let_go(clean: Nano) -> None:
+    """Processes that come and go while they are attached to and let go of: none is left standing."""
+    clean("run", "-d", "--name", "storm", "--network", "none", "tiny", "sh", "-c", STORM)
+    for _ in range(5):
+        found = json.loads(clean("why", "--json", "--watch", "0.5", "storm").out)
+        assert found["findings"][0]["call"] == "sethostname"
+    rounds = len(clean("logs", "storm").out.split())
+    until(lambda: len(clean("logs", "storm").out.split()) > rounds + 3)
+    group = json.loads(Path(clean.root, "containers", found["id"], "state.json").read_text())["cgroup"]
+    for pid in Path(group, "cgroup.procs").read_text().split():
+        try:
+            assert traced(int(pid)) == "0"
+        except OSError:
+            continue  # it has ended
+    clean("rm", "-f", "storm")
+
+
+def test_killed_by_a_filter(clean: Nano, tmp_path: Path) -> None:
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["sethostname"], "action": "SCMP_ACT_KILL_PROCESS"},
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13},
+    ]}  # fmt: skip
+    (tmp_path / "profile.json").write_text(json.dumps(profile))
+    ended = clean("run", "--why", "--name", "shot", "--network", "none", "--security-opt",
+                  f"seccomp={tmp_path}/profile.json", "tiny", "sh", "-c", "mkdir /x; exec hostname x",
+                  check=False)  # fmt: skip
+    assert ended.code == 159
+    made, shot = findings(clean, "shot")
+    assert (made["cause"], made["error"], made["flags"]) == ("seccomp", "EACCES", ["--security-opt seccomp=unconfined"])
+    assert shot["error"] == "SIGSYS" and "kills whoever" in shot["why"]
+    ending = told(clean, "shot")["ending"]
+    assert ending["signal"] == "SIGSYS" and "--why" in ending["hints"][0]
+
+
 def test_one_tracer_at_a_time(clean: Nano) -> None:
     clean("run", "-d", "--why", "--name", "busy", "--network", "none", "tiny", "sleep", "1000")
     refused = clean("why", "--watch", "1", "busy", check=False)

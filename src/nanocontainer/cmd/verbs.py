@@ -49,6 +49,7 @@ VERBS: dict[str, Verb] = {
 WAYS: dict[str, tuple[str, str]] = {
     "run --explain": ("See-through", "Show the steps of a start, and run none (=short, =html, ...)"),
     "run --step": ("See-through", "Stop before each step of a start, and look at both sides"),
+    "run --why": ("See-through", "Record what the kernel refuses, and say why at the end"),
     "run --without": ("See-through", "Leave a step of a start out, and see what that opens"),
     "VERB --explain": ("See-through", "The same of create, start, exec, stop, restart, kill and rm"),
 }

@@ -174,9 +174,9 @@ WHY = Command(
     "\n\n"
     "Denials are recorded on demand, because that slows a container down: run --why, start --why and exec --why look "
     "from the beginning, why --watch for a while from now. Each system call is looked at (ptrace(2)) and takes some "
-    "25 microseconds longer, as under strace: a program that computes is as fast as ever, one that starts many "
-    "programs takes 1.5 to 2 times as long, one that does nothing but small reads and writes 50 times. Nothing else "
-    "changes; gdb and strace inside fail meanwhile. Answers of netlink sockets (ip, nft) are not looked at.",
+    "25 to 50 microseconds longer, as under strace: a program that computes is as fast as ever, one that starts many "
+    "programs takes 2 to 3 times as long, one that does nothing but tiny reads and writes 30 to 50 times. Nothing "
+    "else changes; gdb and strace inside fail meanwhile. What netlink sockets answer (ip, nft) is not looked at.",
     (
         ("watch", "", "optional", f"{_SECONDS:g}", "Look at all its processes from now on, for so many seconds"),
         ("all", "a", "bool", False, "Also what no wall refused, and what programs are made for"),

@@ -100,7 +100,7 @@ def check_command(
     name = args[0]
     if "/" not in name:
         return _in_path(files, name, env, machine)
-    path = name if name.startswith("/") else os.path.normpath(f"{cwd or '/'}/{name}")
+    path = name if name.startswith("/") else os.path.normpath(f"{cwd.rstrip('/')}/{name}")
     return _check(files, path, machine)
 
 

@@ -129,9 +129,7 @@ class Recorder(ptrace.Observer):
 
     def shot(self, tid: int, arch: int, number: int, args: tuple[int, ...]) -> None:
         call = self._names.get(arch, {}).get(number, str(number))
-        now = time.time_ns()
-        seen = Seen(call, "SIGSYS", machine=ptrace.ABIS.get(arch, ""), args=args, filter=0, first=now, last=now)
-        self.seen.setdefault(seen.key, seen)
+        self._add(tid, call, "SIGSYS", arch, args, *self._paths(tid, call, args), number)
 
     def exiting(self, tid: int) -> None:
         if tid == self.root:
@@ -150,6 +148,8 @@ class Recorder(ptrace.Observer):
             self.seen[again] = self.seen[again].counted(now)
             return
         action, own = self._filter(tid, arch, number, args) if arch else (-1, False)
+        if error == "SIGSYS":
+            action = 0  # SECCOMP_RET_KILL_THREAD
         seen = Seen(
             call, error, _name(tid), 0, 0, ptrace.ABIS.get(arch, ""), args, path[:_LONGEST], other[:_LONGEST], detail,
             filter=action, own_filter=own, first=now, last=now,

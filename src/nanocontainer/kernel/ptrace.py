@@ -68,7 +68,7 @@ class Observer:
         """A thread is about to end."""
 
     def shot(self, tid: int, arch: int, number: int, args: tuple[int, ...]) -> None:
-        """A seccomp filter has killed a process for this call (SIGSYS)."""
+        """A seccomp filter has killed a process for this call (SIGSYS). Its filters are gone already."""
 
 
 class Tracer:
@@ -94,8 +94,8 @@ class Tracer:
             return False
         except OSError as error:
             if error.errno == errno.EPERM:
-                if not os.path.exists(f"/proc/{tid}"):
-                    return False  # it is dying
+                if _ends_or_is_ours(tid):
+                    return False
                 hint = "a process has one tracer at most: gdb, strace, or another --why; and it needs root"
                 raise NotPermitted(f"cannot trace process {tid}", "the kernel refuses it", hint) from None
             raise Unsupported("cannot trace processes", f"ptrace: {error.strerror}") from None
@@ -181,9 +181,7 @@ class Tracer:
         """One thing has happened to one thread: look, and let it go on."""
         if not os.WIFSTOPPED(status):
             self.tracees.discard(tid)
-            entry = self._entries.pop(tid, None)
-            if entry and os.WIFSIGNALED(status) and os.WTERMSIG(status) == _SIGSYS:
-                self.observer.shot(tid, *_decoded(entry))
+            self._entries.pop(tid, None)
             return
         number, event = os.WSTOPSIG(status), status >> 16
         request, passed = _SYSCALL, 0
@@ -191,6 +189,8 @@ class Tracer:
             self._at_call(tid)
         elif not event:
             passed = number  # a signal is about to be delivered
+            if number == _SIGSYS:
+                self._entries.pop(tid, None)  # somebody has sent it: a filter that kills does so without this stop
         elif event == _EVENT_STOP:
             if tid not in self.tracees:  # a new one begins with such a stop, which may come before its parent's event
                 self.tracees.add(tid)
@@ -210,12 +210,16 @@ class Tracer:
                 self._entries.pop(former, None)
             self.observer.executed(tid)
         elif event == _EVENT_EXIT:
+            entry = self._entries.pop(tid, None)
+            if entry and self._message(tid) & 0x7F == _SIGSYS:
+                self.observer.shot(tid, *_decoded(entry))
             self.observer.exiting(tid)
         if _call(NR["ptrace"], request, tid, 0, passed) < 0 and ctypes.get_errno() != errno.ESRCH:
             raise OSError(ctypes.get_errno(), f"ptrace: {os.strerror(ctypes.get_errno())}")
 
     def _message(self, tid: int) -> int:
-        """What an event is about: the tid of a child, the former tid of who executes; 0 where it is gone."""
+        """What an event is about: the tid of a child, the former tid of who executes, the wait status of who ends; 0
+        where it is gone."""
         message = ctypes.c_ulong(0)
         _call(NR["ptrace"], _GETEVENTMSG, tid, 0, ctypes.addressof(message))
         return message.value
@@ -227,7 +231,7 @@ class Tracer:
         if info[0] == _ENTRY:
             self._entries[tid] = info
             return
-        entry = self._entries.pop(tid, None)
+        entry = self._entries.get(tid)  # stays: a filter that kills lets the call end like one that succeeds
         self.calls += 1
         if info[0] != _EXIT or entry is None:
             return
@@ -269,6 +273,16 @@ def _ptrace(request: int, tid: int, address: int = 0, data: int = 0) -> int:
         code = ctypes.get_errno()
         raise OSError(code, f"ptrace: {os.strerror(code)}")
     return result
+
+
+def _ends_or_is_ours(tid: int) -> bool:
+    """Whether a thread that cannot be seized is about to end, or was attached to when its parent made it."""
+    try:
+        with open(f"/proc/{tid}/status", encoding="utf-8", errors="replace") as lines:
+            status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    except OSError:
+        return True
+    return status["State"][0] in ("Z", "X") or status["TracerPid"] == [str(os.getpid())]
 
 
 def _members(group: str) -> list[int]:
