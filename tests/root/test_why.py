@@ -55,6 +55,7 @@ CASES: dict[str, tuple[list[str], str, str, str, list[str]]] = {
     "device": ([], "mknod /zram c 10 200 && cat </zram", "open", "device", ["--device /dev/net/tun"]),
     "device rule": ([], "mknod /odd c 252 77 && cat </odd", "open", "device", ["--device-cgroup-rule 'c 252:77 rwm'"]),
     "read-only root": (["--read-only"], "echo x >/tmp/x", "open", "read-only", ["--tmpfs /tmp"]),
+    "read-only root, on top": (["--read-only"], "touch /x", "open", "read-only", ["--read-only=false"]),
     "kernel setting": (
         [], "echo $(cat /proc/sys/kernel/panic) >/proc/sys/kernel/panic", "open", "read-only",
         ["--security-opt systempaths=unconfined"],

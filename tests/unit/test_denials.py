@@ -95,6 +95,8 @@ TABLE: list[tuple[str, dict[str, Any], str, tuple[str, ...]]] = [
     ("mkdir EROFS", {"path": "/sys/fs/cgroup/x", "mount": "/sys/fs/cgroup"}, "read-only", ("--privileged",)),
     ("openat EROFS", {"path": "/var/x", "mount": "/", "spec": Spec("i", read_only=True)}, "read-only",
      ("--tmpfs /var",)),
+    ("openat EROFS", {"path": "/x", "mount": "/", "spec": Spec("i", read_only=True)}, "read-only",
+     ("--read-only=false",)),
     ("openat EROFS", {"path": "/v/x", **RO, "spec": Spec("i", mounts=(Mount("bind", "/v", "/src", True),))},
      "read-only", ("-v /src:/v",)),
     ("openat EROFS", {"path": "/w/x", "mount": "/w"}, "read-only", ()),

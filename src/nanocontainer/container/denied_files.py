@@ -61,8 +61,12 @@ def read_only(seen: Seen, about: About) -> Finding | None:
         return finding(seen, "read-only", f"{where} is mounted read-only: :ro or readonly was said",
                         (said,), cost, "a volume of its own for what it writes: -v NAME:DIR")  # fmt: skip
     if seen.mount == "/" and about.spec.read_only:
-        below = seen.path.rpartition("/")[0] or "/tmp"
-        return finding(seen, "read-only", "the root file system is read-only: --read-only was said",
+        why, below = "the root file system is read-only: --read-only was said", seen.path.rpartition("/")[0]
+        if not below:
+            cost = "an intruder can change the container's programs and settings, until it is removed"
+            return finding(seen, "read-only", why, ("--read-only=false",), cost, "write below a directory of its own, "
+                           "and mount something there: --tmpfs DIR, -v NAME:DIR")  # fmt: skip
+        return finding(seen, "read-only", why,
                         (f"--tmpfs {below}",), f"what lies in {below} of the image is hidden, and what is written "
                         "there is in memory and gone at the end", f"a volume keeps it: -v NAME:{below}")  # fmt: skip
     if setting := _setting(seen.path):
