@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pytest
 from nanocontainer.container.watch import AFTER
 
 from . import census
+from .images import write_layout
 from .isolation import MNT_DETACH, MS_BIND, MS_RDONLY, MS_REMOUNT, mount, umount
 from .nano import Nano
 from .test_keeper import keeper_of, wait_until
@@ -151,3 +153,38 @@ def test_a_read_only_state_directory(small: Nano) -> None:
     wait_until(lambda: small("ps", "-q").out == "")
     assert small("inspect", "-f", "{{.State.ExitCode}} {{.State.Error}}", "live").out == "255 keeper lost\n"
     small("rm", "old", "live")
+
+
+@pytest.mark.parametrize("what", ["blocks", "inodes"])
+def test_loading_an_image_on_a_full_disk_at_every_degree(
+    small: Nano, tmp_path_factory: pytest.TempPathFactory, what: str
+) -> None:
+    """Nothing is half named, nothing of it stays, and it works when there is space."""
+    place = tmp_path_factory.mktemp("archive")
+    with tarfile.open(place / "layer.tar", "w") as tar:
+        for number in range(30):
+            (place / "data").write_bytes(os.urandom(10_000))
+            tar.add(place / "data", f"data/{number}")
+    write_layout(place / "layout", [place / "layer.tar"], {"Cmd": ["sh"]})
+    with tarfile.open(place / "image.tar", "w") as tar:
+        tar.add(place / "layout", ".")
+    kept, before = small("images", "-q").out, everything(small)
+    codes = []
+    for left in range(0, 160, 7):
+        with filled(small, what, left):
+            done = small("load", "-i", f"{place}/image.tar", check=False)
+            codes.append(done.code)
+            if done.code:
+                assert "No space left on device" in done.err, done
+                assert "df -i" in done.err, done
+                assert everything(small) == before, done
+        if not done.code:
+            small("rmi", done.out.split()[-1])
+        assert small("images", "-q").out == kept
+    assert codes[0] == 1
+    assert codes[-1] == 0
+    assert codes == sorted(codes, reverse=True)
+
+
+def everything(engine: Nano) -> list[str]:
+    return sorted(f"{place}/{name}" for place, _, files in os.walk(engine.root) for name in files)

@@ -14,7 +14,7 @@ import hashlib
 import os
 import threading
 
-from ..errors import Corrupt, NanoError
+from ..errors import Corrupt, NanoError, reason
 from ..paths import make_dirs
 from . import claims
 from .layers import apply_layer
@@ -87,8 +87,7 @@ def install(store: ImageStore, wanted: Sequence[Wanted], report: Progresses) -> 
         work.let_go()
         take_back(store, new, work.made)
         if isinstance(error, OSError):
-            why = f"{error.strerror} ({error.filename})" if error.filename else error.strerror or str(error)
-            raise NanoError(f"cannot store images in {store.root}", why) from None
+            raise NanoError(f"cannot store images in {store.root}", *reason(error)) from None
         raise
     finally:
         work.let_go()

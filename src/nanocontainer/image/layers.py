@@ -20,7 +20,7 @@ import errno
 import os
 import stat
 
-from ..errors import Corrupt, NanoError, NotPermitted, Unsupported
+from ..errors import HINTS, Corrupt, NanoError, NotPermitted, Unsupported
 from ..kernel import abi
 from ..kernel.calls import Kernel
 from .tar import BLOCK_DEVICE, CHAR, DIRECTORY, FIFO, FILE, LINK, SYMLINK, Source, TarReader
@@ -388,7 +388,7 @@ def _told(error: OSError, name: bytes) -> NanoError:
     """An error of the host's file system, in words."""
     what, why = f"cannot unpack {_shown(name)}", error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NanoError(what, why, "make room on the disk that holds the images")
+        return NanoError(what, why, HINTS[error.errno])
     if error.errno in (errno.EPERM, errno.EACCES):
         return NotPermitted(what, why, "unpacking owners and devices needs root")
     if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EINVAL, errno.EISDIR):
