@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -218,6 +219,26 @@ def test_who_is_killed_leaves_nothing(nano: Nano, home: playhost.Home) -> None:
         begin(terminal, "net")
         terminal.process.kill()
         terminal.process.wait()
+    assert gone(nano, home)
+    assert census.settle(before) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("moment", ["The plan", "Try it", "Without the wall"])
+def test_who_is_ended_while_a_lesson_is_played_leaves_nothing(
+    nano: Nano, home: playhost.Home, number: int, moment: str
+) -> None:
+    before = census.take()
+    process = nano.popen("learn", "cgroups", "--run", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout
+    seen = b""
+    while moment.encode() not in seen:
+        part = os.read(process.stdout.fileno(), 65536)
+        assert part, seen
+        seen += part
+    process.send_signal(number)
+    assert process.wait() == (130 if number == signal.SIGINT else -number)
+    process.stdout.close()
     assert gone(nano, home)
     assert census.settle(before) == []
 
