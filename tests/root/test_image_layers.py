@@ -507,7 +507,7 @@ def test_a_full_disk_is_told_in_words(tmp_path: Path) -> None:
         with pytest.raises(NanoError) as told:
             unpack(tmp_path / "l", one("big", bytes(2 << 20)))
         assert os.strerror(errno.ENOSPC) in told.value.why
-        assert "room" in told.value.hint
+        assert "df -h" in told.value.hint
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
