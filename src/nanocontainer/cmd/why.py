@@ -124,7 +124,8 @@ def _denials(sheet: Sheet, found: Why, *, all: bool) -> None:
     for number, one in enumerate(shown, 1):
         _finding(sheet, number, one)
     if left:
-        sheet.say(f"{left} more that no wall of the container's refused, or that programs are made for: --all", "dim")
+        show = ": --all shows them" if found.ending else ""
+        sheet.say(f"{left} more that no wall of the container's refused, or that programs are made for{show}", "dim")
     if more := sum(one.more for one in found.sources):
         sheet.say(f"and {more} refusals of other kinds, which were not kept", "dim")
 

@@ -8,10 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .denials import About, Finding, Seen
 
-_ULIMITS = {  # error → (calls, empty: any; name in /proc/PID/limits; --ulimit)
-    "EMFILE": ((), "open files", "nofile"),
-    "EFBIG": ((), "file size", "fsize"),
-}
+# error → (name in /proc/PID/limits, --ulimit)
+_ULIMITS = {"EMFILE": ("open files", "nofile"), "EFBIG": ("file size", "fsize")}
 
 
 def pids(seen: Seen, about: About) -> Finding | None:
@@ -39,7 +37,7 @@ def limits(seen: Seen, about: About) -> Finding | None:
                         "bounded all the same")  # fmt: skip
     if seen.error not in _ULIMITS:
         return None
-    _, name, flag = _ULIMITS[seen.error]
+    name, flag = _ULIMITS[seen.error]
     soft = seen.limits.get(name, "")
     more = str(2 * int(soft)) if soft.isdecimal() else "unlimited"
     what = {"nofile": "open files", "fsize": "bytes in a file"}[flag]

@@ -66,8 +66,8 @@ class Recording(Record):
 
 class Recorder(ptrace.Observer):
     """Looks at refusals. way: of WAYS; directory: the container's, empty where nothing shall be kept; root: the thread
-    whose end is the end; groups: the container's cgroups; masked: paths that are hidden inside; filters: how many
-    seccomp filters are the engine's."""
+    whose end is the end; groups: the container's cgroups; masked: paths that are hidden inside; own: how many seccomp
+    filters are the engine's, the oldest ones; begun: no program must begin first, the command runs already."""
 
     errors = _DENIALS
 
