@@ -191,7 +191,9 @@ def test_info_without_root_counts_nothing_that_it_cannot_see(clean: Nano) -> Non
 
 def test_this_host(patient: Patient) -> None:
     """The suite runs here, so what a run needs is there."""
+    patient.nano("run", "-d", "--name", "one", "--network", "none", "tiny", "sleep", "1000")  # a group to look at
     features = Engine(patient.paths.state, patient.paths.run).doctor().features
+    patient.nano("rm", "-f", "one")
     assert [one for one in features if one.needed and one.status != "ok"] == []
     assert len({one.name for one in features}) == len(features) > 30
     assert all((one.status in ("limited", "missing")) <= bool(one.costs and one.remedy) for one in features)

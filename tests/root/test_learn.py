@@ -3,6 +3,7 @@ nothing is left behind, whenever and however one leaves."""
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -57,7 +58,8 @@ def left(nano: Nano, home: playhost.Home) -> list[str]:
 
 
 def _groups(home: playhost.Home) -> list[str]:
-    return [str(found) for found in Path("/sys/fs/cgroup").glob(f"**/{home.play.group}/*") if found.is_dir()]
+    found = glob.glob(f"/sys/fs/cgroup/**/{home.play.group}/*", recursive=True)  # others' groups come and go meanwhile
+    return [one for one in found if os.path.isdir(one)]
 
 
 def gone(nano: Nano, home: playhost.Home) -> bool:
