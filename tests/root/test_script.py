@@ -213,11 +213,9 @@ def script_groups() -> list[str]:
     return glob.glob("/sys/fs/cgroup/**/nanocontainer-script", recursive=True)
 
 
-
 def leftovers(nano: Nano) -> list[str]:
     """What scripts have left where the census does not look for theirs."""
-    groups = script_groups()
-    return groups + [str(path) for path in Path(nano.root).glob("scripts")]
+    return script_groups() + [str(path) for path in Path(nano.root).glob("scripts")]
 
 
 @pytest.fixture(autouse=True)
