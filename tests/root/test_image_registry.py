@@ -23,6 +23,7 @@ import pytest
 
 from nanocontainer.errors import Corrupt, InvalidInput, NanoError, NotFound, NotPermitted, Unreachable, Unsupported
 from nanocontainer.image import registry as client
+from nanocontainer.image import transport
 from nanocontainer.image.model import Image
 from nanocontainer.image.progress import Progress
 from nanocontainer.image.pull import pull
@@ -727,10 +728,10 @@ def encrypted(layout: Path, tmp_path: Path) -> Iterator[Fake]:
 
 def test_https(store: ImageStore, encrypted: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A host that is not on this machine must be encrypted and verified; SSL_CERT_FILE adds an authority."""
-    monkeypatch.setattr(client, "_is_loopback", lambda host: False)
+    monkeypatch.setattr(transport, "is_loopback", lambda host: False)
     with pytest.raises(Unreachable) as told:
         pull(store, encrypted.name)
-    assert "NANOCONTAINER_INSECURE_REGISTRIES" in told.value.hint
+    assert "certs.d" in told.value.hint
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert"))
     pull(store, encrypted.name)
     monkeypatch.delenv("SSL_CERT_FILE")
@@ -748,7 +749,7 @@ def test_a_server_that_wants_tls_may_say_so(store: ImageStore, fake: Fake) -> No
 
 
 def test_no_plain_http_to_other_hosts(store: ImageStore, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_is_loopback", lambda host: False)
+    monkeypatch.setattr(transport, "is_loopback", lambda host: False)
     with pytest.raises(Unreachable):
         pull(store, fake.name)
     assert fake.log == []
@@ -775,17 +776,17 @@ def test_proxy(store: ImageStore, fake: Fake, layout: Path, monkeypatch: pytest.
 
 
 def test_docker_hub_is_another_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert client.Registry("docker.io", "library/alpine", state=str(tmp_path))._base == "https://registry-1.docker.io"
+    assert client.Registry("docker.io", "library/alpine", client.Access(state=str(tmp_path))).base == "https://registry-1.docker.io"
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:5000", "127.0.0.1:1", "127.9.9.9", "[::1]:5000"])
 def test_this_machine(host: str) -> None:
-    assert client._is_loopback(host)
+    assert transport.is_loopback(host)
 
 
 @pytest.mark.parametrize("host", ["::1", "127.0.0.1.x.com", "localhost.x.com", "x.com", "10.0.0.1", "[::2]:1", "127.1"])
 def test_other_machines(host: str) -> None:
-    assert not client._is_loopback(host)
+    assert not transport.is_loopback(host)
 
 
 def test_an_interrupt_leaves_nothing(store: ImageStore, fake: Fake) -> None:

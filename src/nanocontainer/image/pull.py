@@ -23,7 +23,7 @@ from .manifest import (
 )
 from .progress import Progresses
 from .reference import parse_reference
-from .registry import Registry
+from .registry import Access, Registry
 from .streams import digested
 
 TYPE_CHECKING = False
@@ -55,7 +55,8 @@ def pull(
     reference = parse_reference(name)
     wanted = parse_platform(platform) if platform else host_platform()
     report = Progresses(on_progress)
-    registry = Registry(reference.host, reference.path, state=state or os.path.dirname(store.root), authfile=authfile)
+    access = Access(state=state or os.path.dirname(store.root), authfile=authfile)
+    registry = Registry(reference.host, reference.path, access)
     try:
         what = reference.familiar
         report(reference.digest or reference.tag, f"Pulling from {reference.path}")
