@@ -477,9 +477,7 @@ class Engine:
         """As inspect(), but where it is just being started or taken down that is waited for."""
         return self.life.at_rest(self.resolve_id(ref), _PATIENCE_WITH_STARTS)
 
-    def containers(
-        self, *, all: bool = False, on_broken: Callable[[NanoError], None] | None = None
-    ) -> list[Container]:
+    def containers(self, *, all: bool = False, on_broken: Callable[[NanoError], None] | None = None) -> list[Container]:
         """The running containers, newest first; all: those that do not run too. Broken ones go to on_broken."""
         found = self.life.containers(on_broken)
         return [one for one in found if all or one.state.status in ("running", "paused")]
@@ -661,12 +659,72 @@ class Engine:
             return ensure_tiny(self.life.images)
         return pull(self.life.images, reference, platform=platform, on_progress=on_progress)
 
-    def load(self, source: str | BinaryIO, on_progress: OnProgress = None) -> list[Image]:
-        """Read images from a docker-archive or an OCI layout: a path, or an open binary file. Corrupt."""
+    def load(self, source: str | BinaryIO, on_progress: OnProgress = None, *, platform: str = "") -> list[Image]:
+        """Read images from a docker-archive or an OCI layout: a path, or an open binary file. platform: which of an
+        image for several. Corrupt."""
         from .image.archive import load
 
         self._ready()
-        return load(self.life.images, source, on_progress=on_progress)
+        return load(self.life.images, source, platform=platform, on_progress=on_progress)
+
+    def save(
+        self,
+        names: Sequence[str],
+        target: str | BinaryIO,
+        *,
+        format: str = "docker-archive",
+        compress: str = "",
+        on_note: Callable[[str], None] | None = None,
+    ) -> None:
+        """Write images to a file, an open binary file, or (oci-dir) a directory. format: docker-archive, oci-archive,
+        oci-dir. compress: the layers: none, gzip, zstd. The same images give the same bytes. on_note: told where a
+        layer could not be kept byte for byte. NotFound, InvalidInput, Conflict."""
+        from .image.save import save
+
+        for name in names:
+            self.image(name)  # `tiny` is made
+        save(self.life.images, names, target, form=format, compress=compress, on_note=on_note)
+
+    def export(self, ref: str) -> Iterator[bytes]:
+        """A container's files, running or not, as a tar in chunks; without what is mounted in it. Needs root."""
+        from .container.files import export_tar
+
+        return export_tar(self.life, self.inspect(ref))
+
+    def import_image(
+        self,
+        source: str | BinaryIO,
+        name: str = "",
+        *,
+        changes: Sequence[str] = (),
+        message: str = "",
+        platform: str = "",
+        on_progress: OnProgress = None,
+    ) -> Image:
+        """Make an image of a root file system: a tar, perhaps compressed, as a path or an open binary file. changes:
+        words of a Dockerfile, 'CMD ["sh"]'. platform: what it is for, default this host. InvalidInput, Corrupt."""
+        from .image.making import import_image
+
+        self._ready()
+        return import_image(
+            self.life.images, source, name, changes=changes, message=message, platform=platform, on_progress=on_progress
+        )
+
+    def commit(
+        self,
+        ref: str,
+        name: str = "",
+        *,
+        changes: Sequence[str] = (),
+        message: str = "",
+        author: str = "",
+        pause: bool = True,
+    ) -> Image:
+        """Make an image of what a container has changed, on top of its image. changes: words of a Dockerfile. pause:
+        its processes stand still meanwhile. Volumes are not in it. SOURCE_DATE_EPOCH makes it reproducible."""
+        from .container.files import commit
+
+        return commit(self.life, self.inspect(ref), name, changes=changes, message=message, author=author, pause=pause)
 
     def tag(self, name: str, new: str) -> Image:
         """Give an image one more name."""
@@ -735,4 +793,3 @@ def _collect(session: Session | ExecSession, id: str, input: bytes | None) -> Re
             return Result(int(data), b"".join(out["o"]), b"".join(out["r"]), id)
         elif not kind:
             raise NanoError(f"container {id[:12]} was lost", "its keeper was killed")
-

@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 import pytest
 
 from nanocontainer.errors import Corrupt, InvalidInput, NanoError, NotFound
-from nanocontainer.image.archive import import_tar, load
+from nanocontainer.image.archive import load
+from nanocontainer.image.making import import_image
 from nanocontainer.image.store import ImageStore
 from nanocontainer.image.tiny import ensure_tiny
 from nanocontainer.paths import Paths
@@ -303,12 +304,12 @@ def test_links_in_an_archive(store: ImageStore, made: Path, tmp_path: Path) -> N
 
 def test_import(store: ImageStore, tmp_path: Path) -> None:
     (tmp_path / "root.tar.gz").write_bytes(gzip.compress(LAYERS[0]))
-    image = import_tar(store, str(tmp_path / "root.tar.gz"), "mine", command=("/bin/a",))
+    image = import_image(store, str(tmp_path / "root.tar.gz"), "mine", changes=('CMD ["/bin/a"]',))
     assert image.names == ("docker.io/library/mine:latest",)
     assert image.config.cmd == ("/bin/a",)
     assert Path(store.layer_paths(image)[0], "etc/a").exists()
     with pytest.raises(Corrupt):
-        import_tar(store, io.BytesIO(b"nonsense" * 1000))
+        import_image(store, io.BytesIO(b"nonsense" * 1000))
 
 
 @pytest.fixture

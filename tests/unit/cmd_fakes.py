@@ -133,7 +133,7 @@ class FakeEngine:
         self._ask("pull", reference, platform)
         return self.stored[0]
 
-    def load(self, source: Any, on_progress: Any = None) -> list[Image]:
+    def load(self, source: Any, on_progress: Any = None, *, platform: str = "") -> list[Image]:
         self._ask("load", source)
         return self.stored
 

@@ -193,6 +193,14 @@ def test_rmi_untags_then_deletes(store: ImageStore) -> None:
     )
 
 
+def test_rmi_of_an_image_without_a_manifest_leaves_the_blobs_of_others(store: ImageStore) -> None:
+    other = add(store, "docker.io/library/other:1", layers=("a",))
+    diff_id = layer(store, "b")
+    store.add(json.dumps({"rootfs": {"diff_ids": [diff_id]}}).encode(), names=(ALPINE,))  # as load and commit make it
+    store.remove("alpine")
+    assert store.blob(other.id) and store.blob(other.manifest)
+
+
 def test_rmi_keeps_digests_while_a_tag_of_the_repository_is_there(store: ImageStore) -> None:
     add(store, ALPINE, "docker.io/library/alpine:3", digests=(f"docker.io/library/alpine@{MANIFEST}",))
     assert store.remove("alpine") == ["Untagged: alpine:latest"]

@@ -1,8 +1,9 @@
-"""export --script and run --explain=script: a container as a shell script that makes it by hand (plan/shell.py)."""
+"""export: the files of a container (imagefiles.py), and with --script or run --explain=script
+a shell script that makes it by hand (plan/shell.py)."""
 
 from __future__ import annotations
 
-from ..errors import InvalidInput, Unsupported
+from ..errors import InvalidInput
 from .flags import Command, Given
 from .output import out
 
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 def export(app: App, given: Given) -> int:
     """`export`: to stdout, or the file of -o. 1 where there is no such container."""
     if not given["script"]:
-        hint = f"a shell script that makes the same container: export --script {given.args[0]}"
-        raise Unsupported("export is not supported yet", "a container's files as a tar archive are still to come", hint)
+        from .imagefiles import export as files
+
+        return files(app, given)
     _say(app.engine.script_of(given.args[0]), given["output"])
     return 0
 
@@ -44,15 +46,19 @@ def _say(text: str, path: str) -> None:
 EXPORT = Command(
     "export",
     "[OPTIONS] CONTAINER",
-    "Print a shell script that makes a container like this one by hand, with unshare, mount, ip, nft, setpriv and "
+    "Write a container's files, running or not, as a tar archive, without what is mounted in it (volumes). Or, with "
+    "--script, a shell script that makes a container like this one by hand, with unshare, mount, ip, nft, setpriv and "
     "pivot_root: one command a line, each under the step that it is. It needs nothing of the engine but the image's "
     "files, runs beside the container, exits with its command's exit code and cleans up after itself.",
     (
-        ("script", "", "bool", False, "A shell script; without it: a tar archive of the files, which is to come"),
+        ("script", "", "bool", False, "A shell script that makes the container, instead of its files"),
         ("output", "o", "string", "", "Write to this file instead of stdout"),
     ),
     export,
     least=1,
     most=1,
-    examples=(("Read it, then run it", "nanocontainer export --script web > web.sh && sudo sh web.sh"),),
+    examples=(
+        ("Its files on another machine", "nanocontainer export web | ssh host 'nanocontainer import - web'"),
+        ("Read how it is made, then run that", "nanocontainer export --script web > web.sh && sudo sh web.sh"),
+    ),
 )

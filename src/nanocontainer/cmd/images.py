@@ -1,8 +1,6 @@
-"""Verbs on images: pull, images, rmi, tag, load, prune."""
+"""Verbs on images: pull, images, rmi, tag, prune."""
 
 from __future__ import annotations
-
-import os
 
 from ..errors import InvalidInput, NanoError, NotFound
 from . import units
@@ -171,21 +169,6 @@ def tag(app: App, given: Given) -> int:
     return 0
 
 
-def load(app: App, given: Given) -> int:
-    """`load`: an archive of docker save or an OCI layout, from a file or from stdin."""
-    path = given["input"]
-    if not path and os.isatty(0):
-        raise InvalidInput("cannot load from stdin", "it is a terminal", "send an archive into it, or use --input")
-    with Progress(silent=given["quiet"]) as progress:
-        loaded = app.engine.load(path or os.fdopen(0, "rb", closefd=False), on_progress=progress.show)
-    for image in loaded:
-        for name in image.names:
-            out(f"Loaded image: {full_name(name)}\n")
-        if not image.names:
-            out(f"Loaded image ID: {image.id}\n")
-    return 0
-
-
 def prune(app: App, given: Given) -> int:
     """`image prune`: images without a name; with --all also those that no container uses."""
     from .containers import confirm
@@ -257,19 +240,6 @@ RMI = Command(
     least=1,
 )
 TAG = Command("tag", "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "Give an image another name.", (), tag, least=2, most=2)
-LOAD = Command(
-    "load",
-    "[OPTIONS]",
-    "Load images from a tar archive (of docker save, or an OCI image layout; gzip and zstd are unpacked).",
-    (
-        ("input", "i", "string", "", "Read this file instead of stdin"),
-        ("quiet", "q", "bool", False, "No progress"),
-        ("platform", "", "later", None, ""),
-    ),
-    load,
-    most=0,
-    examples=(("From a file, and from another engine", "docker save debian | nanocontainer load"),),
-)
 PRUNE = Command(
     "prune",
     "[OPTIONS]",

@@ -31,8 +31,11 @@ VERBS: dict[str, Verb] = {
     "rm": ("containers", "RM", "Container", "Remove one or more containers"),
     "rmi": ("images", "RMI", "Image", "Remove one or more images"),
     "tag": ("images", "TAG", "Image", "Give an image another name"),
-    "load": ("images", "LOAD", "Image", "Load images from a tar archive or from stdin"),
-    "export": ("export", "EXPORT", "See-through", "Print a shell script that makes the same container by hand"),
+    "save": ("imagefiles", "SAVE", "Image", "Save images to a tar archive or to stdout"),
+    "load": ("imagefiles", "LOAD", "Image", "Load images from a tar archive or from stdin"),
+    "import": ("imagefiles", "IMPORT", "Image", "Make an image of a tar archive of a root file system"),
+    "commit": ("imagefiles", "COMMIT", "Image", "Make an image of what a container has changed"),
+    "export": ("export", "EXPORT", "Container", "Write a container's files as a tar, or (--script) how it is made"),
     "inspect": ("inspect", "INSPECT", "See-through", "Show all that is known of containers and images, as JSON"),
     "anatomy": ("anatomy", "ANATOMY", "See-through", "Show what a container is made of, as the kernel has it now"),
     "compare": ("compare", "COMPARE", "See-through", "Compare the isolation of two containers, or with the host"),
@@ -62,8 +65,8 @@ HIDDEN: dict[str, Verb] = {
 
 # Words of docker and podman that we do not have yet: whoever types one shall not be sent to look for a typing error.
 LATER = frozenset(
-    "build builder buildx commit compose context cp diff events history import kube login logout manifest "
-    "network play pod port push rename save search secret stats swarm top unshare update volume".split()
+    "build builder buildx compose context cp diff events history kube login logout manifest "
+    "network play pod port push rename search secret stats swarm top unshare update volume".split()
 ) | {"system df", "system events", "system prune"}
 
 _IMAGE_INSPECT: Verb = ("inspect", "IMAGE_INSPECT", "", "Show all that is known of images, as JSON")
@@ -73,7 +76,10 @@ GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
     "container": (
         "Manage containers",
         {
-            **{verb: verb for verb in ("attach", "create", "exec", "export", "kill", "logs", "pause", "restart", "rm")},
+            **{
+                verb: verb
+                for verb in ("attach", "commit", "create", "exec", "export", "kill", "logs", "pause", "restart", "rm")
+            },
             **{verb: verb for verb in ("run", "start", "stop", "unpause", "wait")},
             "inspect": _CONTAINER_INSPECT,
             "ls": "ps",
@@ -86,6 +92,7 @@ GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
     "image": (
         "Manage images",
         {
+            "import": "import",
             "inspect": _IMAGE_INSPECT,
             "load": "load",
             "ls": "images",
@@ -94,6 +101,7 @@ GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
             "pull": "pull",
             "rm": "rmi",
             "remove": "rmi",
+            "save": "save",
             "tag": "tag",
         },
     ),

@@ -85,36 +85,6 @@ def load(
             opened.close()
 
 
-def import_tar(store: ImageStore, source: str | BinaryIO, name: str = "", *, command: tuple[str, ...] = ()) -> Image:
-    """docker import: a root file system as a tar (perhaps compressed) becomes an image of one layer."""
-    from time import gmtime, strftime
-
-    names = (str(parse_reference(name)),) if name else ()
-    opened = _open(source)
-    try:
-        make_dirs(store.root)
-        with _unnamed(store) as file:
-            state = hashlib.sha256()
-            for chunk in decompressed(file_chunks(opened), _called(source)):
-                state.update(chunk)
-                file.write(chunk)
-            file.flush()
-            platform = host_platform()
-            variant = {"variant": platform.variant} if platform.variant else {}
-            created = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime())
-            config = _json({
-                "architecture": platform.architecture, "os": "linux", **variant, "created": created,
-                "config": {"Cmd": list(command)}, "history": [{"created": created, "comment": "imported"}],
-                "rootfs": {"type": "layers", "diff_ids": [f"sha256:{state.hexdigest()}"]},
-            })  # fmt: skip
-            size = os.fstat(file.fileno()).st_size
-            blob = Blob(lambda: _pieces(file.fileno(), 0, size), size, name=_called(source))
-            return install(store, [Wanted(config, [blob], names=names)], Progresses(None))[0]
-    finally:
-        if opened is not source:
-            opened.close()
-
-
 # --- what is in an archive
 
 
@@ -365,12 +335,6 @@ def _is_plain(file: BinaryIO) -> bool:
         return file.seekable() and file.tell() == 0 and not is_compressed(head)
     except (OSError, AttributeError, ValueError):  # a pipe, or no file of the system at all
         return False
-
-
-def _json(value: object) -> bytes:
-    import json
-
-    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
 
 
 def _unnamed(store: ImageStore) -> IO[bytes]:

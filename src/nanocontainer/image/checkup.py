@@ -35,8 +35,9 @@ def leftovers(store: ImageStore) -> list[tuple[str, str]]:
                 continue
             if ending in ("tmp", "gone"):
                 found.append((path, "a half-written layer" if ending == "tmp" else "a half-deleted layer"))
-            elif ending == "json" and not os.path.isdir(path[:-5]):
-                found.append((path, "the size of a layer that is not there"))
+            elif ending in ("json", "split") and not os.path.isdir(f"{store.layers}/{hex}"):
+                what = "the size" if ending == "json" else "the recipe"
+                found.append((path, f"{what} of a layer that is not there"))
             elif not ending and hex not in layers and not broken:  # a broken record may need any layer
                 found.append((path, "a layer that no image needs"))
         for directory in ("refs", "ids", "blobs/sha256"):

@@ -12,6 +12,7 @@ files. One syncfs(2) does that for the whole tree; fsync(2) of each of thousands
 
     layers/<hex>        the layer           layers/<hex>.lock  the lock
     layers/<hex>.json   its size in bytes   layers/<hex>.tmp   being made    layers/<hex>.gone  being deleted
+    layers/<hex>.split  how to make the tar of it again (recipe.py)
 """
 
 from __future__ import annotations
@@ -83,13 +84,7 @@ def scrub(place: str) -> bool:
     """Delete what killed work left beside a layer held alone. Whether there was anything."""
     found = _delete_tree(f"{place}.gone") | _delete_tree(f"{place}.tmp")
     if not os.path.isdir(place):
-        try:
-            os.unlink(f"{place}.json")
-            found = True
-        except FileNotFoundError:
-            pass
-        except IsADirectoryError:  # something else in its place
-            found = _delete_tree(f"{place}.json")
+        found |= _delete_tree(f"{place}.json") | _delete_tree(f"{place}.split")
     return found
 
 

@@ -162,7 +162,8 @@ class _Work:
 
         def make(directory: str) -> int:
             try:
-                return apply_layer(self._plain(diff_id, blob), directory)
+                recipe = f"{self._store.layers}/{diff_id[7:]}.split"
+                return apply_layer(self._plain(diff_id, blob), directory, recipe)
             except NanoError as error:
                 if isinstance(error, Corrupt) and blob.name not in error.what:
                     raise Corrupt(f"{blob.name} is damaged", str(error), error.hint) from None

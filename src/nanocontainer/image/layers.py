@@ -29,6 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .recipe import Recipe
     from .tar import Entry
 
 _RESOLVE = abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_MAGICLINKS
@@ -38,22 +39,37 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TIME = 1 << 62  # nanoseconds; more than any file system keeps
 
 
-def apply_layer(chunks: Iterable[bytes], directory: str) -> int:
+def apply_layer(chunks: Iterable[bytes], directory: str, recipe: str = "") -> int:
     """Unpack a tar stream into an empty directory, and read the stream to its end.
+
+    recipe: where to write what it takes to make the same tar again (recipe.py), where that is possible.
 
     Returns the bytes of all regular files. Corrupt names the entry that is broken; NotPermitted without root;
     NanoError for a full disk and the like. What was written so far is for the caller to delete.
     """
-    source = Source(chunks)
-    with _Unpacker(directory) as unpacker:
-        unpacker.unpack(TarReader(source))
-    source.drain()
-    return unpacker.size
+    if not recipe:
+        source = Source(chunks)
+        with _Unpacker(directory) as unpacker:
+            unpacker.unpack(TarReader(source))
+        source.drain()
+        return unpacker.size
+    from .recipe import Recipe
+
+    written, whole = Recipe(chunks, recipe), False
+    try:
+        with _Unpacker(directory, written) as unpacker:
+            unpacker.unpack(written.reader)
+        written.source.drain()
+        whole = True
+        return unpacker.size
+    finally:
+        written.close(whole)
 
 
 class _Unpacker:
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, recipe: Recipe | None = None) -> None:
         self.size = 0
+        self._recipe = recipe
         self._kernel = Kernel()
         self._directory = directory
         self._parents: dict[bytes, int] = {}
@@ -99,6 +115,8 @@ class _Unpacker:
                 self._clear(parent, base, path)
                 fd = os.open(base, _NEW, 0o600, dir_fd=parent)
             try:
+                if self._recipe and entry.stored:
+                    self._recipe.file(path, entry.sparse or [(0, entry.stored)])
                 self._content(fd, entry, archive)
                 if entry.uid or entry.gid:
                     os.fchown(fd, entry.uid, entry.gid)
@@ -245,6 +263,8 @@ class _Unpacker:
 
     def _clear(self, parent: int, base: bytes, path: bytes) -> None:
         """Something else of that name is in the way, from earlier in this layer."""
+        if self._recipe:
+            self._recipe.exact = False
         there = os.stat(base, dir_fd=parent, follow_symlinks=False)
         if not stat.S_ISDIR(there.st_mode):
             os.unlink(base, dir_fd=parent)

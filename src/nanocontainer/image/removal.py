@@ -139,7 +139,7 @@ def _delete(store: ImageStore, hex: str, taken: Callable[[str], bool]) -> list[s
     deleted = _delete_layers(store, layers)
     _, blobs = _needed(store)
     for digest in {f"sha256:{hex}", *manifests}:
-        if blobs is not None and digest[7:] not in blobs:
+        if blobs is not None and digest and digest[7:] not in blobs:  # not all images have a manifest
             remove_tree(f"{store.root}/blobs/sha256/{digest[7:]}")
     return lines + [f"Deleted: {diff_id}" for diff_id in reversed(deleted)]
 

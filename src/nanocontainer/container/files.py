@@ -1,0 +1,128 @@
+"""A container's files: all of them as a tar (docker export), and what it has changed as an image (docker commit).
+
+Neither starts anything. For export its layers and its own directory are stacked read-only once more (rootfs/view.py),
+beside the container where it runs; so volumes and /proc, which are mounted in the container, are only empty directories
+there, as docker has it. For commit overlayfs has done the work already: the upper directory is the change.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import contextmanager
+
+from ..errors import NanoError, reason
+from ..image import holding, layertar
+from ..image.changes import apply_changes
+from ..image.making import commit_image, new_name
+from ..image.writing import source_date
+from ..paths import make_dirs
+from ..rootfs.view import view
+from .events import emit
+from .planner import DEFAULT_PATH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from ..image.model import Image
+    from .lifecycle import Lifecycle
+    from .spec import Container, Spec
+
+_OURS = ("etc/hosts", "etc/hostname", "etc/resolv.conf")  # what we mount there leaves an empty file below
+
+
+def export_tar(life: Lifecycle, container: Container) -> Iterator[bytes]:
+    """The container's whole root file system as a tar, in chunks. NotPermitted, Corrupt."""
+    facts = life.facts()
+    store = life.images
+    image = store.find(container.spec.image_id)
+    spare = f"{life.paths.run}/empty"
+    make_dirs(spare)
+    with holding.held(store, [image]):
+        upper = f"{life.paths.container(container.id)}/upper"
+        lower = (upper, *reversed(store.layer_paths(image)))
+        fd = view(life.kernel, lower, append=facts.since(6, 5), spare=spare)
+        try:
+            yield from layertar.tar_of(fd)
+        finally:
+            os.close(fd)
+    emit(life.paths, "container", "export", container.id, name=container.name)
+
+
+def commit(
+    life: Lifecycle,
+    container: Container,
+    name: str = "",
+    *,
+    changes: Sequence[str] = (),
+    message: str = "",
+    author: str = "",
+    pause: bool = True,
+) -> Image:
+    """See Engine.commit."""
+    names = new_name(name)  # before anything is done
+    store = life.images
+    parent = store.find(container.spec.image_id)
+    run = apply_changes(_run_config(store.raw_config(parent).get("config") or {}, container.spec), changes)
+    upper = f"{life.paths.container(container.id)}/upper"
+    stubs = frozenset(os.fsencode(path) for path in _OURS if _is_empty(f"{upper}/{path}"))
+    with _still(life, container, pause), holding.held(store, [parent]):
+        image = commit_image(
+            store, parent, layertar.tar_of(upper, layer=True, newest=source_date(), skip=stubs.__contains__),
+            names[0] if names else "", run=run, created_by=" ".join(container.spec.args), message=message,
+            author=author,
+        )  # fmt: skip
+    emit(life.paths, "container", "commit", container.id, name=container.name, imageID=image.id)
+    return image
+
+
+def _is_empty(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and not found.st_size
+
+
+@contextmanager
+def _still(life: Lifecycle, container: Container, pause: bool) -> Iterator[None]:
+    """Its processes do not move meanwhile, if it runs: half-written files are not what anybody wants."""
+    if not pause or container.state.status != "running":
+        yield
+        return
+    from ..runtime.cgroup import freeze
+
+    try:
+        freeze(life.kernel, container.state.cgroup, True)
+    except FileNotFoundError:  # it has just ended
+        yield
+        return
+    except OSError as error:
+        raise NanoError(f"cannot pause container {container.name}", *reason(error)) from None
+    try:
+        yield
+    finally:
+        try:
+            freeze(life.kernel, container.state.cgroup, False)
+        except OSError:
+            pass  # it was killed meanwhile
+
+
+def _run_config(base: dict[str, Any], spec: Spec) -> dict[str, Any]:
+    """How the container was run, as "config" of an image; what only this container has (its host name) is left out."""
+    config = dict(base)
+    if spec.entrypoint is not None:
+        config["Entrypoint"] = list(spec.entrypoint)
+    if spec.command:
+        config["Cmd"] = list(spec.command)
+    elif spec.entrypoint is not None:
+        config.pop("Cmd", None)
+    had = base.get("Env") or []
+    added = (f"HOSTNAME={spec.hostname}", "TERM=xterm" if spec.tty else "", f"PATH={DEFAULT_PATH}")
+    config["Env"] = [item for item in spec.env if item in had or item not in added]
+    config["User"], config["Labels"], config["StopSignal"] = spec.user, dict(spec.labels), spec.stop_signal
+    config["WorkingDir"] = spec.cwd if spec.cwd != "/" or base.get("WorkingDir") else ""
+    config["ExposedPorts"] = {port: {} for port in spec.exposed}
+    return {key: value for key, value in config.items() if value or key in ("Entrypoint", "Cmd")}

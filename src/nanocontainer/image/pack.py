@@ -1,0 +1,96 @@
+"""Compressing layers, so that the same layer always gives the same bytes: then its blob is known again by its digest.
+
+gzip (RFC 1952) has room for a name and a time: both are left empty, and the level is fixed. zlib, and not a faster
+library that is not on every host: who has it and who has not would write different blobs. zstd (RFC 8878) is written by
+one thread, since the number of threads shows in the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+
+from ..errors import InvalidInput, NanoError, Unsupported, reason
+from .library import borrow
+from .streams import CHUNK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import IO, Any
+
+KINDS = ("none", "gzip", "zstd")
+_GZIP_LEVEL = 6
+_ZSTD_LEVEL = 3
+
+
+def check_kind(kind: str) -> str:
+    """The name of a compression, or InvalidInput."""
+    if kind not in KINDS:
+        raise InvalidInput(f"unknown compression {kind!r}", "", f"there are {', '.join(KINDS)}")
+    return kind
+
+
+def packed(chunks: Iterable[bytes], kind: str) -> Iterator[bytes]:
+    """The same stream compressed. Unsupported where nothing on this host writes zstd."""
+    if kind == "none":
+        yield from chunks
+        return
+    if kind == "gzip":
+        import zlib
+
+        packer: Any = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
+    else:
+        packer = _zstd()
+    for chunk in chunks:
+        if data := packer.compress(chunk):
+            yield data
+    yield packer.flush()
+
+
+def _zstd() -> Any:
+    module: Any = borrow("compression.zstd") or borrow("backports.zstd")
+    if module is not None:
+        return module.ZstdCompressor(level=_ZSTD_LEVEL)
+    module = borrow("zstandard")
+    if module is not None:
+        return module.ZstdCompressor(level=_ZSTD_LEVEL, threads=0).compressobj()
+    raise Unsupported("cannot write zstd", "no library for it is here", "pip install backports.zstd, or use gzip")
+
+
+class Kept:
+    """A stream put away in a file without a name, to be read again any number of times, also by several threads."""
+
+    def __init__(self, chunks: Iterable[bytes], directory: str, what: str) -> None:
+        """directory: on whose disk. NanoError where that is full."""
+        state = hashlib.sha256()
+        try:
+            self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory)
+            for chunk in chunks:
+                state.update(chunk)
+                self._file.write(chunk)
+            self._file.flush()
+        except OSError as error:
+            raise NanoError(f"cannot write {what}", *reason(error)) from None
+        self.digest = f"sha256:{state.hexdigest()}"
+        self.size = os.fstat(self._file.fileno()).st_size
+
+    def chunks(self, offset: int = 0, end: int | None = None) -> Iterator[bytes]:
+        last = self.size if end is None else end
+        while offset < last:
+            piece = os.pread(self._file.fileno(), min(CHUNK, last - offset), offset)
+            offset += len(piece)
+            yield piece
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def measured(open: Callable[[], Iterator[bytes]]) -> tuple[str, int]:
+    """(digest, size) of a stream that can be made again."""
+    state, size = hashlib.sha256(), 0
+    for chunk in open():
+        state.update(chunk)
+        size += len(chunk)
+    return f"sha256:{state.hexdigest()}", size

@@ -1,0 +1,207 @@
+"""save: what other programs make of it, and what comes back; layers as the bytes that they came as."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nanocontainer.errors import Conflict, InvalidInput, NotFound
+from nanocontainer.image.archive import load
+from nanocontainer.image.save import save
+from nanocontainer.image.sources import sources
+from nanocontainer.image.store import ImageStore
+from nanocontainer.image.tiny import ensure_tiny
+from nanocontainer.paths import Paths
+
+from .images import write_layout
+from .test_image_layers import one, tar_of
+from .test_image_registry import nothing_left
+
+FIRST = tar_of(one("etc/a", b"1" * 5000), one("etc/gone", b"x"), one("bin/sh", b"#!/bin/false"))
+SECOND = tar_of(one("etc/b", b"2"), one("etc/.wh.gone", b""))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ImageStore:
+    return ImageStore(Paths(str(tmp_path / "state"), str(tmp_path / "run")))
+
+
+def loaded(store: ImageStore, place: Path, *tars: bytes) -> str:
+    """An image of these layers, called app:1; its id."""
+    files = []
+    for number, data in enumerate(tars):
+        (place / f"{number}.tar").write_bytes(data)
+        files.append(place / f"{number}.tar")
+    write_layout(place / "layout", files, {"Cmd": ["sh"], "Env": ["A=b"]})
+    (image,) = load(store, str(place / "layout"))
+    store.tag(image.id, "app:1")
+    return image.id
+
+
+def need(program: str) -> None:
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not there: ./check setup installs it")
+
+
+def test_a_layer_is_given_back_byte_for_byte(store: ImageStore, tmp_path: Path) -> None:
+    """Whatever form it was of: GNU's, pax, with rubbish behind its end, sparse files, without an end."""
+    tree = tmp_path / "tree"
+    (tree / "d").mkdir(parents=True)
+    (tree / ("n" * 150)).write_bytes(os.urandom(70_000))
+    with open(tree / "sparse", "wb") as file:
+        file.write(b"a" * 4096)
+        file.seek(1 << 20)
+        file.write(b"b" * 5000)
+    os.link(tree / "sparse", tree / "d" / "link")
+    (tree / "d" / "to").symlink_to("../sparse")
+    tars = [
+        subprocess.run(["tar", "-C", str(tree), "-cf", "-", *flags, "."], capture_output=True, check=True).stdout
+        for flags in (["--format=gnu", "-S"], ["--format=pax", "-S"], ["--format=ustar", "--exclude=nnn*"])
+    ]
+    tars.append(tars[2] + b"more" * 3000)
+    tars.append(FIRST[:-1024])
+    loaded(store, tmp_path, *tars)
+    found = sources(store, store.find("app:1"))
+    assert not found.anew
+    for layer, data in zip(found.layers, tars, strict=True):
+        assert b"".join(layer.chunks()) == data
+    (damaged,) = (path for path in Path(store.layers).glob(f"{found.layers[0].diff_id[7:]}*") if path.is_dir())
+    (damaged / "sparse").write_bytes(b"other")
+    assert sources(store, store.find("app:1")).anew == [found.layers[0].diff_id]
+
+
+def test_a_layer_that_cannot_be_given_back(store: ImageStore, tmp_path: Path) -> None:
+    """One file replaces another: the first one's bytes are gone, and that is said."""
+    image = loaded(store, tmp_path, tar_of(one("a", b"first"), one("a", b"second"), one("b", b"3")))
+    notes: list[str] = []
+    save(store, ["app:1"], str(tmp_path / "out.tar"), on_note=notes.append)
+    assert "byte for byte" in notes[0] and image[7:19] in notes[0]
+    other = ImageStore(Paths(str(tmp_path / "other"), str(tmp_path / "run")))
+    (again,) = load(other, str(tmp_path / "out.tar"))
+    assert again.id != image
+    assert Path(other.layer_paths(again)[0], "a").read_bytes() == b"second"
+
+
+@pytest.mark.parametrize("form", ["docker-archive", "oci-archive", "oci-dir"])
+@pytest.mark.parametrize("compress", ["", "none", "gzip", "zstd"])
+def test_what_comes_back(store: ImageStore, tmp_path: Path, form: str, compress: str) -> None:
+    image = loaded(store, tmp_path, FIRST, SECOND)
+    ensure_tiny(store)
+    out, twice = tmp_path / "out", tmp_path / "twice"
+    for target in (out, twice):
+        save(store, ["app:1", "tiny", "app"], str(target), form=form, compress=compress)
+    if form == "oci-dir":
+        assert not subprocess.run(["diff", "-r", out, twice]).returncode
+        with pytest.raises(Conflict):
+            save(store, ["app:1"], str(out), form=form)
+        assert not subprocess.run(["diff", "-r", out, twice]).returncode
+    else:
+        assert out.read_bytes() == twice.read_bytes()
+        assert {path.name for path in tmp_path.iterdir()} == {"0.tar", "1.tar", "layout", "state", "out", "twice"}
+    other = ImageStore(Paths(str(tmp_path / "other"), str(tmp_path / "run")))
+    found = {one.id: one for one in load(other, str(out))}
+    assert found[image].names == ("docker.io/library/app:1",)
+    assert len(found) == 2
+    for name in ("app:1", "tiny"):
+        other.remove(name)
+        store.remove(name)
+    nothing_left(other)
+
+
+def test_to_a_stream_and_what_is_wrong(store: ImageStore, tmp_path: Path) -> None:
+    image = loaded(store, tmp_path, FIRST)
+    buffer = io.BytesIO()
+    save(store, [image[7:19]], buffer)
+    with tarfile.open(fileobj=io.BytesIO(buffer.getvalue())) as archive:
+        member = archive.extractfile("manifest.json")
+        assert member and json.load(member)[0]["RepoTags"] is None
+    with pytest.raises(NotFound):
+        save(store, ["app:1", "nothing:1"], str(tmp_path / "x.tar"))
+    with pytest.raises(InvalidInput):
+        save(store, ["app:1"], str(tmp_path / "x.tar"), compress="lzma")
+    with pytest.raises(InvalidInput):
+        save(store, ["app:1"], buffer, form="oci-dir")
+    with pytest.raises(InvalidInput):
+        save(store, ["app:1"], str(tmp_path))
+    assert not (tmp_path / "x.tar").exists()
+
+
+@pytest.mark.parametrize("form", ["docker-archive", "oci-archive"])
+def test_skopeo_reads_it(store: ImageStore, tmp_path: Path, form: str) -> None:
+    """Copied to a layout of its own: the configuration is ours, and the layers are what they were."""
+    need("skopeo")
+    image = loaded(store, tmp_path, FIRST, SECOND)
+    save(store, ["app:1"], str(tmp_path / "out.tar"), form=form)
+    tag = ":app:1" if form == "docker-archive" else ":1"
+    command = ["skopeo", "--insecure-policy", "copy", "-q"]
+    subprocess.run([*command, f"{form}:{tmp_path}/out.tar{tag}", f"oci:{tmp_path}/theirs:x"], check=True)
+    blobs = tmp_path / "theirs" / "blobs" / "sha256"
+    assert (blobs / image[7:]).exists() or form == "docker-archive"  # skopeo writes OCI's form of the configuration
+    plain = {hashlib.sha256(unpacked(path.read_bytes())).hexdigest() for path in blobs.iterdir()}
+    assert {hashlib.sha256(data).hexdigest() for data in (FIRST, SECOND)} <= plain
+
+
+def unpacked(data: bytes) -> bytes:
+    return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+
+
+def test_umoci_unpacks_it(store: ImageStore, tmp_path: Path) -> None:
+    need("umoci")
+    loaded(store, tmp_path, FIRST, SECOND)
+    save(store, ["app:1"], str(tmp_path / "out"), form="oci-dir")
+    subprocess.run(["umoci", "unpack", "--image", f"{tmp_path}/out:1", str(tmp_path / "bundle")], check=True)
+    rootfs = tmp_path / "bundle" / "rootfs"
+    assert sorted(str(path.relative_to(rootfs)) for path in rootfs.rglob("*")) == [
+        "bin", "bin/sh", "etc", "etc/a", "etc/b"
+    ]  # fmt: skip
+    assert (rootfs / "etc" / "a").read_bytes() == b"1" * 5000
+
+
+@pytest.fixture
+def podman(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """podman with a store of its own."""
+    need("podman")
+    short = tempfile.TemporaryDirectory()  # podman takes no longer names
+    place = ["--root", str(tmp_path / "podman"), "--runroot", short.name, "--storage-driver=vfs"]
+
+    def run(*args: str) -> str:
+        env = {**os.environ, "TMPDIR": str(tmp_path)}
+        done = subprocess.run(["podman", *place, *args], capture_output=True, text=True, env=env)
+        assert not done.returncode, done.stderr
+        return done.stdout
+
+    yield run
+    umount_below(tmp_path)
+    short.cleanup()
+
+
+def umount_below(place: Path) -> None:
+    with open("/proc/self/mountinfo") as table:
+        found = [line.split()[4] for line in table]
+    for path in reversed([path for path in found if path.startswith(f"{place}/")]):
+        subprocess.run(["umount", path], check=True)
+
+
+def test_podman_reads_and_writes(store: ImageStore, tmp_path: Path, podman: Callable[..., str]) -> None:
+    image = loaded(store, tmp_path, FIRST, SECOND)
+    save(store, ["app:1"], str(tmp_path / "out.tar"))
+    said = podman("load", "-i", str(tmp_path / "out.tar"))
+    assert "app:1" in said, said
+    assert podman("image", "inspect", "-f", "{{.Id}}", "app:1").strip() == image[7:]
+    for form in ("docker-archive", "oci-archive"):
+        podman("save", "-q", "--format", form, "-o", str(tmp_path / form), "app:1")
+        other = ImageStore(Paths(str(tmp_path / f"state-{form}"), str(tmp_path / "run")))
+        (again,) = load(other, str(tmp_path / form))
+        assert again.layers == store.find("app:1").layers, form
+        assert again.names == ("docker.io/library/app:1",), form
