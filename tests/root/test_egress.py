@@ -1,0 +1,339 @@
+"""--allow-out on the real kernel: what a rule names is reached, and nothing else, by no trick that we know."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from nanocontainer.container.spec import Port
+from nanocontainer.kernel import nft
+from nanocontainer.kernel.calls import Kernel
+from nanocontainer.network import egress_rules, enforce, gate
+from nanocontainer.network.addresses import subnet_of, text_of
+from nanocontainer.network.egress import parse
+from nanocontainer.network.model import table_name
+from nanocontainer.paths import make_dirs
+from nanocontainer.plan.journal import Journal, boot_id
+from nanocontainer.plan.step import World
+
+from .networking import HOST, LAN_HOST, LAN_OUTSIDE, Container, Engine, Machine, make_outside
+
+QUICK = 0.5  # seconds: a refusal is an answer, and nobody waits for a timeout
+SECOND = "203.0.113.7"  # another address of the machine outside
+
+
+class Held:
+    """An engine, a container with a policy, one without, and the machine outside."""
+
+    def __init__(self, directory: Path) -> None:
+        self.engine = Engine(directory)
+        self.outside = make_outside()
+        assert self.outside.netns is not None
+        self.outside.run("ip", "address", "add", f"{SECOND}/32", "dev", "eth0")
+        HOST.run("ip", "route", "add", f"{SECOND}/32", "via", LAN_OUTSIDE)
+        self.free = self.engine.container(Port(80, 18080))
+        self.world = World(Kernel())
+        self.bound = self.engine.container(Port(81, 18081))
+        self.step = enforce.step(self.engine.paths, self.bound.id, ("none",), legs_of(self.bound))
+
+    def rules(self, *texts: str) -> None:
+        """Another policy, while it runs."""
+        self.step = self.step.replace(rules=texts)
+        self.step.do(self.world)
+        enforce.ForgetNames(self.step.table, self.bound.id, texts).do(self.world)
+
+    def admit(self, name: str, *answers: tuple[str, int]) -> None:
+        told = gate.registered(self.engine.paths, self.bound.id, self.step.rules)
+        assert gate.may_ask(told, name)
+        assert gate.admit(Kernel(), told, self.bound.id, name, answers)
+
+    def close(self) -> None:
+        self.engine.close()
+        HOST.run("ip", "route", "del", f"{SECOND}/32", check=False)
+        assert self.outside.netns is not None
+        os.close(self.outside.netns)
+
+
+def legs_of(container: Container) -> tuple[egress_rules.Leg, ...]:
+    a = container.allotment
+    if not hasattr(a, "endpoints"):
+        return (egress_rules.Leg(a.network.interface, a.link, (a.ip,), (), a.gateway, "", a.network.subnet, ""),)
+    return enforce.legs_of(container.allotment.endpoints)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def library() -> None:
+    """nft's context is made once a process, and has an open file."""
+    nft.run("list tables")
+
+
+@pytest.fixture(scope="module")
+def stage(library: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
+    found = Held(tmp_path_factory.mktemp("egress"))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def held(stage: Held) -> Iterator[Held]:
+    """With a policy that allows nothing, to begin with."""
+    stage.rules("none")
+    yield stage
+    for _ in range(2):  # an undo may run twice
+        stage.step.undo(stage.world)
+    assert stage.step.table not in nft.run("list tables")
+
+
+def refused(machine: Machine, address: str, port: int) -> bool:
+    """Whether a connection is refused, at once, and by a reset."""
+    begin = time.monotonic()
+    try:
+        machine.call(address, port).close()
+    except ConnectionRefusedError:
+        assert time.monotonic() - begin < QUICK
+        return True
+    return False
+
+
+def prohibited(machine: Machine, address: str, port: int) -> bool:
+    """Whether a datagram is answered with "administratively prohibited", at once."""
+    with machine.inside():
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    with sock:
+        sock.settimeout(QUICK)
+        sock.connect((address, port))
+        try:
+            sock.send(b"x")
+            sock.recv(10)
+        except OSError as error:
+            return error.errno in (errno.EHOSTUNREACH, errno.EACCES)
+    return False
+
+
+def pinged(machine: Machine, address: str) -> tuple[int, int]:
+    """Type and code of the answer to an echo request: (0, 0) is a reply, (3, 13) "administratively prohibited"."""
+    with machine.inside():
+        sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    with sock:
+        sock.settimeout(QUICK)
+        sock.sendto(struct.pack("!BBHHH", 8, 0, 0xF7FF - 0x1234, 0x1234, 0), (address, 0))
+        kind, code = sock.recv(100)[20:22]
+        return kind, code
+
+
+@contextmanager
+def listening(machine: Machine) -> Iterator[list[bytes]]:
+    """All IP packets and frames that come in by its eth0 meanwhile."""
+    with machine.inside():
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    sock.bind(("eth0", 3))
+    sock.setblocking(False)
+    seen: list[bytes] = []
+    with sock:
+        yield seen
+        time.sleep(0.05)
+        while True:
+            try:
+                seen.append(sock.recv(65536))
+            except BlockingIOError:
+                break
+
+
+def test_addresses_and_ports(held: Held) -> None:
+    bound, outside = held.bound, held.outside
+    with outside.serve(80) as web, outside.serve(53, "udp") as dns:
+        assert refused(bound, LAN_OUTSIDE, 80) and prohibited(bound, LAN_OUTSIDE, 53)
+        held.free.talks_to(web, LAN_OUTSIDE, 80)  # who has no policy feels nothing
+        held.rules(f"{LAN_OUTSIDE}:80", f"{LAN_OUTSIDE}:53/udp", "203.0.113.0/24")
+        bound.talks_to(web, LAN_OUTSIDE, 80)
+        bound.talks_to(web, SECOND, 80)
+        bound.asks(dns, LAN_OUTSIDE, 53)
+        assert refused(bound, LAN_OUTSIDE, 81) and refused(bound, LAN_OUTSIDE, 53)
+        assert prohibited(bound, LAN_OUTSIDE, 80)
+        assert pinged(bound, LAN_OUTSIDE) == (3, 13) and pinged(bound, SECOND) == (0, 0)
+        # Taken away: the connection that is there ends, and at once
+        with bound.call(LAN_OUTSIDE, 80) as client:
+            server, _ = web.accept()
+            with server:
+                held.rules("none")
+                client.send(b"x")
+                with pytest.raises(ConnectionResetError):
+                    client.recv(10)
+        assert refused(bound, SECOND, 80)
+    listed = nft.run(f"list set inet {held.step.table} refused4_{bound.id[:12]}")
+    assert f"{LAN_OUTSIDE} . tcp . 81 counter packets 1 " in listed
+
+
+def test_names(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    bound, outside = held.bound, held.outside
+    held.rules("api.example.com:80", "*.example.org:80")
+    with outside.serve(80) as web, outside.serve(81) as other:
+        assert refused(bound, LAN_OUTSIDE, 80)
+        held.admit("api.example.com", (LAN_OUTSIDE, 5))
+        bound.talks_to(web, LAN_OUTSIDE, 80)
+        assert refused(bound, LAN_OUTSIDE, 81) and refused(bound, SECOND, 80)
+        held.admit("x.example.org", (SECOND, 5))
+        bound.talks_to(web, SECOND, 80)
+        # An answer's lifetime: new connections end with it, old ones go on
+        monkeypatch.setattr(egress_rules, "FLOOR", 1)
+        monkeypatch.setattr(egress_rules, "GRACE", 0)
+        with bound.call(SECOND, 80) as client:
+            server, _ = web.accept()
+            held.admit("x.example.org", (SECOND, 0))
+            time.sleep(1.1)
+            assert refused(bound, SECOND, 80)
+            client.sendall(b"still")
+            assert server.recv(10) == b"still"
+            monkeypatch.undo()
+            # A rule taken away: that name's connections end, the other's go on; a rule that is new counts at once
+            with bound.call(LAN_OUTSIDE, 80) as kept:
+                second, _ = web.accept()
+                held.rules("api.example.com:80", f"{LAN_OUTSIDE}:81")
+                client.send(b"x")
+                with pytest.raises(ConnectionResetError):
+                    client.recv(10)
+                kept.sendall(b"on")
+                assert second.recv(10) == b"on"
+                second.close()
+            bound.talks_to(other, LAN_OUTSIDE, 81)
+            server.close()
+    # Rebinding: a name leads to no address of ours
+    for address in ("127.0.0.1", "169.254.169.254", "10.0.0.1", LAN_HOST, held.free.ip, held.engine.gateway, "::1"):
+        held.admit("api.example.com", (address, 60))
+        assert address not in nft.run(f"list set inet {held.step.table} fresh4_{bound.id[:12]}")
+    told = gate.registered(held.engine.paths, bound.id, held.step.rules)
+    assert not gate.may_ask(told, "example.com") and not gate.may_ask(told, "secret.attacker.net")
+    make_dirs(held.engine.paths.live(bound.id))
+    gate.flush()
+    names = gate.refused_names(f"{held.engine.paths.live(bound.id)}/refused")
+    assert [(one.name, one.count) for one in names] == [("example.com", 1), ("secret.attacker.net", 1)]
+
+
+def test_the_host_and_its_other_containers(held: Held) -> None:
+    """The gateway is there for DNS alone; neighbours are reached, but not by way of the host."""
+    bound, free, gateway = held.bound, held.free, held.engine.gateway
+    with HOST.serve(53) as tcp, HOST.serve(53, "udp") as udp, HOST.serve(22) as ssh, free.serve(80) as web:
+        bound.talks_to(tcp, gateway, 53)
+        bound.asks(udp, gateway, 53)
+        for address in (gateway, LAN_HOST):
+            assert refused(bound, address, 22) and refused(bound, address, 18080), address
+        assert prohibited(bound, gateway, 67)
+        assert free.talks_to(ssh, gateway, 22) == free.ip
+        assert bound.talks_to(web, free.ip, 80) == bound.ip
+        held.rules(f"{LAN_HOST}:18080")  # what is asked for counts, not where it is translated to
+        bound.talks_to(web, LAN_HOST, 18080)
+        assert refused(bound, gateway, 18080)
+    # What it has published itself, and answers
+    with bound.serve(81) as server:
+        assert held.outside.talks_to(server, LAN_HOST, 18081) == LAN_OUTSIDE
+        HOST.talks_to(server, "127.0.0.1", 18081)
+        free.talks_to(server, bound.ip, 81)
+
+
+def test_tricks(held: Held) -> None:
+    """Raw sockets and frames: another's address, no IP at all, ICMP, broadcasts. Nothing of it comes out."""
+    bound, outside, free = held.bound, held.outside, held.free
+    mark = b"exfiltrated"
+    ways: dict[Container, list[bytes]] = {}
+    for sender in (bound, free):
+        with listening(outside) as ways[sender]:
+            _try_everything(held, sender, mark)
+    assert not [frame for frame in ways[bound] if mark in frame]
+    assert [frame for frame in ways[free] if mark in frame]  # it is not the attempts that are wrong
+    network = bound.allotment.network
+    assert network is not None
+    with HOST.serve(9999, "udp") as service:
+        for sender, heard in ((free, True), (bound, False)):
+            for address in ("255.255.255.255", text_of(subnet_of(network.subnet).last)):
+                assert _shouts(service, sender, address) is heard
+
+
+def _try_everything(held: Held, sender: Container, mark: bytes) -> None:
+    datagram = struct.pack("!HHHH", 1000, 53, 8 + len(mark), 0) + mark
+    sources = (sender.ip, held.free.ip, held.bound.ip, held.engine.gateway, LAN_HOST, "8.8.8.8", "0.0.0.0", "127.0.0.1")
+    with sender.inside():
+        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        frames = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    with raw, frames:
+        frames.bind(("eth0", 0))
+        hardware = Path(f"/sys/class/net/{held.engine.interface}/address").read_text().strip()
+        to, own = bytes.fromhex(hardware.replace(":", "")), frames.getsockname()[4]
+        echo = b"\x08\0\0\0\0\0\0\0" + mark
+        for source in sources:
+            for protocol, rest in ((17, datagram), (1, echo), (47, mark), (4, mark), (6, mark * 3)):
+                head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(rest), 1, 0, 64, protocol, 0,
+                                   socket.inet_aton(source), socket.inet_aton(LAN_OUTSIDE))  # fmt: skip
+                try:
+                    raw.sendto(head + rest, (LAN_OUTSIDE, 0))
+                except OSError:
+                    pass  # its own kernel would not
+                for mac in (own, b"\2\2\2\2\2\2"):
+                    frames.send(to + mac + b"\x08\0" + _summed(head) + rest)
+        for kind in (0x88CC, 0x8100, 0x86DD, 0x0806, 0x1234):
+            frames.send(to + own + struct.pack("!H", kind) + mark * 8)
+
+
+def _shouts(service: socket.socket, sender: Container, address: str) -> bool:
+    """Whether the host hears a broadcast."""
+    with sender.inside():
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sock.bind((sender.ip, 0))
+        try:
+            sock.sendto(b"x", (address, 9999))
+        except OSError:
+            pass
+    service.settimeout(0.2)
+    try:
+        return service.recv(100) == b"x"
+    except TimeoutError:
+        return False
+
+
+def _summed(head: bytes) -> bytes:
+    """An IPv4 header with its checksum."""
+    total = sum(struct.unpack("!10H", head))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return head[:10] + struct.pack("!H", ~total & 0xFFFF) + head[12:]
+
+
+def test_after_a_flush(held: Held) -> None:
+    """The journal knows what was enforced."""
+    paths = held.engine.paths
+    make_dirs(paths.container(held.bound.id))
+    journal = Journal(f"{paths.container(held.bound.id)}/journal", boot_id())
+    journal.note(held.step)
+    journal.note(held.step.replace(rules=("api.example.com:80",)))
+    journal.close()
+    nft.run(f"delete table inet {held.step.table}\ndelete table bridge {held.step.table}\n")
+    held.step = held.step.replace(rules=("api.example.com:80",))
+    with held.outside.serve(80) as web:
+        held.admit("api.example.com", (LAN_OUTSIDE, 60))  # the resolver finds them gone, and restores
+        held.bound.talks_to(web, LAN_OUTSIDE, 80)
+    assert refused(held.bound, LAN_OUTSIDE, 81)
+    nft.run(f"delete table inet {held.step.table}\ndelete table bridge {held.step.table}\n")
+    nft.run(enforce.restoration(paths))
+    assert refused(held.bound, LAN_OUTSIDE, 80)
+    assert enforce.restoration(paths, lambda id: False) == ""
+
+
+def test_the_script_does_the_same(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    step = enforce.step(engine.paths, "ab" * 32, ("localhost:80", "192.0.2.1"), ())
+    script = f"set -e\n{step.shell()}\nnft list table inet {step.table}\n{step.undone()}\nnft list tables"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "127.0.0.1 . tcp . 80" in done.stdout + "" or "::1 . tcp . 80" in done.stdout
+    assert done.stdout.rstrip().endswith("}") or table_name(engine.paths) not in done.stdout.splitlines()[-1]
+    assert parse(step.rules).texts == step.rules
