@@ -180,16 +180,13 @@ class Engine:
         return Container(self, *ports, network=network, ip=ip).start()
 
     def network(self, name: str, subnet: str, **more: object) -> None:
-        """A second network, as `network create` will make it."""
-        from nanocontainer.lean import dumps
+        """A second network, as `network create` makes it."""
         from nanocontainer.network.addresses import subnet_of, text_of
         from nanocontainer.network.model import Network
-        from nanocontainer.paths import make_dirs, write_file
 
         gateway = text_of(subnet_of(subnet).first + 1)
         network = Network(name, os.urandom(32).hex(), f"nano{self.paths.mark[:6]}{name[0]}", subnet, gateway, **more)  # type: ignore[arg-type]
-        make_dirs(f"{self.paths.networks}/{name}")
-        write_file(f"{self.paths.networks}/{name}/network.json", dumps(network.as_dict()))
+        NetworkStore(self.paths).write(network)
 
     @property
     def gateway(self) -> str:

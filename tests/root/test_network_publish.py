@@ -217,7 +217,7 @@ def test_the_exported_script_does_the_same(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert f"{container.ip}/{container.allotment.network.prefix}" in done.stdout  # type: ignore[union-attr]
     assert f"tcp . 127.0.0.1 . 18080 : {container.ip} . 80" in done.stdout
-    assert container.allotment.link in done.stdout
+    assert container.allotment.endpoints[0].link in done.stdout
 
 
 # --- nft itself

@@ -1,4 +1,4 @@
-"""IPv4 arithmetic, with the standard library's ipaddress as the oracle."""
+"""Arithmetic of addresses, with the standard library's ipaddress as the oracle."""
 
 from __future__ import annotations
 
@@ -9,12 +9,70 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanocontainer.errors import InvalidInput
-from nanocontainer.network.addresses import CANDIDATES, Subnet, check_mac, choose, mac_of, number_of, subnet_of, text_of
+from nanocontainer.network.addresses import (
+    CANDIDATES,
+    V4,
+    V6,
+    Subnet,
+    check_mac,
+    choose,
+    enclosing,
+    mac_of,
+    number6_of,
+    number_of,
+    parse,
+    subnet_of,
+    text_of,
+    unique_local,
+)
 
 numbers = st.integers(0, 2**32 - 1)
 networks = st.builds(
     lambda number, prefix: ipaddress.ip_network((number, prefix), strict=False), numbers, st.integers(0, 32)
 )
+
+
+numbers6 = st.integers(0, 2**128 - 1)
+networks6 = st.builds(
+    lambda number, prefix: ipaddress.IPv6Network((number, prefix), strict=False), numbers6, st.integers(0, 128)
+)
+
+
+@given(numbers6)
+def test_ipv6_text_and_number(number: int) -> None:
+    text = text_of(number, V6)
+    assert ipaddress.IPv6Address(text) == ipaddress.IPv6Address(number)
+    assert number6_of(text) == number
+    assert number6_of(str(ipaddress.IPv6Address(number).exploded)) == number
+    assert parse(text) == (number, V6)
+
+
+@given(networks6, st.one_of(networks, networks6))
+def test_ipv6_subnets(one: ipaddress.IPv6Network, other: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
+    ours, theirs = subnet_of(str(one)), subnet_of(str(other))
+    assert ipaddress.ip_network(str(ours)) == one
+    assert text_of(ours.last, V6) == text_of(int(one.broadcast_address), V6)
+    same = isinstance(other, ipaddress.IPv6Network)
+    assert ours.overlaps(theirs) == theirs.overlaps(ours) == (same and one.overlaps(other))
+    assert ours.covers(theirs) == (same and other.subnet_of(one))  # type: ignore[arg-type]
+    assert enclosing(ours.last, ours.prefix, V6) == ours
+
+
+@given(st.binary(min_size=7, max_size=7))
+def test_unique_local_subnets(random: bytes) -> None:
+    network = ipaddress.IPv6Network(str(unique_local(random)))
+    assert network.subnet_of(ipaddress.IPv6Network("fd00::/8"))
+    assert (network.prefixlen, network.network_address.packed[1:8]) == (64, random)
+
+
+def test_families_are_told_apart() -> None:
+    assert parse("0.0.0.1") == (1, V4)
+    assert parse("::1") == (1, V6)
+    for bad in ("", "fd00::1%eth0", "fd00::/64", "::ffff:1.2.3.4.5", "1::2::3", "[::1]"):
+        with pytest.raises(InvalidInput):
+            parse(bad)
+    with pytest.raises(InvalidInput, match="fd00::/64 is meant"):
+        subnet_of("fd00::1/64")
 
 
 @given(numbers)
@@ -49,7 +107,7 @@ def test_subnets(one: ipaddress.IPv4Network, other: ipaddress.IPv4Network) -> No
 )
 def test_what_is_no_subnet(text: str) -> None:
     try:
-        network = ipaddress.IPv4Network(text)
+        network = ipaddress.ip_network(text)
         fine = text.partition("/")[2].isdecimal()
     except ValueError:
         fine = False

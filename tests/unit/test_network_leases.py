@@ -96,6 +96,43 @@ def test_a_full_network_says_so_and_takes_over_what_is_stale(tmp_path: Path) -> 
     assert stale == "10.9.0.5"
 
 
+def test_the_ipv6_address_has_the_number_of_the_other(tmp_path: Path) -> None:
+    six = NETWORK.replace(subnet6="fd00:9::/64", gateway6="fd00:9::1")
+
+    def take(id: str, beside: str, wanted: str = "") -> str:
+        return leases.claim_address6(str(tmp_path), six, id, everybody, wanted, beside=beside)
+
+    assert take("c1", "10.9.0.7") == "fd00:9::7"
+    assert take("c2", "10.9.1.7") == "fd00:9::107"
+    assert take("c3", "10.9.0.7") == "fd00:9::2"  # it is taken: the lowest
+    assert take("c4", "10.9.0.1") == "fd00:9::3"  # the gateway's never
+    assert take("c5", "10.9.0.9", "fd00:9:0:0::AB") == "fd00:9::ab"  # a claim has one name
+    with pytest.raises(Conflict, match="fd00:9::ab is in use"):
+        take("c6", "10.9.0.10", "fd00:9::ab")
+    for bad in ("fd00:9::", "fd00:9::1", "fd00:8::5", "10.9.0.5", "fd00:9::5%eth0"):
+        with pytest.raises(InvalidInput):
+            take("c6", "10.9.0.10", bad)
+
+
+def test_addresses_come_from_the_range_and_none_is_kept_for_others(tmp_path: Path) -> None:
+    network = TINY.replace(
+        subnet="10.9.0.0/24", ip_range="10.9.0.8/30", aux={"router": "10.9.0.9", "switch": "fd00::9"},
+        subnet6="fd00::/64", gateway6="fd00::1", ip_range6="fd00::100/126",
+    )  # fmt: skip
+    directory = str(tmp_path)
+    got = [leases.claim_address(directory, network, f"c{n}", everybody) for n in range(3)]
+    assert got == ["10.9.0.8", "10.9.0.10", "10.9.0.11"]
+    with pytest.raises(Conflict, match=r"10\.9\.0\.8/30"):
+        leases.claim_address(directory, network, "c4", everybody)
+    assert leases.claim_address(directory, network, "c4", everybody, "10.9.0.200") == "10.9.0.200"
+    with pytest.raises(InvalidInput, match="--aux-address"):
+        leases.claim_address(directory, network, "c5", everybody, "10.9.0.9")
+    assert leases.claim_address6(directory, network, "c1", everybody, beside="10.9.0.8") == "fd00::100"
+    assert leases.claim_address6(directory, network, "c2", everybody, "fd00::8") == "fd00::8"
+    with pytest.raises(InvalidInput):
+        leases.claim_address6(directory, network, "c3", everybody, "fd00::9")
+
+
 def test_a_wanted_address(tmp_path: Path) -> None:
     directory, names = str(tmp_path / "leases"), tmp_path / "names"
     names.mkdir()

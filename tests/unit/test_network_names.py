@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from nanocontainer.container.spec import Spec
 from nanocontainer.errors import InvalidInput
 from nanocontainer.network import names
-from nanocontainer.network.allot import Allotment
+from nanocontainer.network.allot import Allotment, Endpoint
 from nanocontainer.network.model import Network
 
 NETWORK = Network("bridge", "1" * 64, "nano0", "172.30.0.0/16", "172.30.0.1")
-BRIDGE = Allotment("bridge", network=NETWORK, ip="172.30.0.2")
+ENDPOINT = Endpoint(NETWORK, "eth0", "veth0", "02:42:ac:1e:00:02", "172.30.0.2")
+ENDPOINT6 = ENDPOINT.replace(network=NETWORK.replace(subnet6="fd00:1::/64", gateway6="fd00:1::1"), ip6="fd00:1::2")
+BRIDGE = Allotment("bridge", endpoints=(ENDPOINT,))
 
 
 @pytest.fixture
@@ -25,19 +27,19 @@ def host(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def test_hosts_of_a_container() -> None:
-    text = names.container_hosts("web", "", "172.30.0.2", [("db", "10.0.0.9")])
+    text = names.container_hosts("web", "", ["172.30.0.2", "fd00::2"], [("db", "10.0.0.9")])
     lines = text.splitlines()
     assert lines[0] == "127.0.0.1\tlocalhost"
-    assert lines[-2:] == ["10.0.0.9\tdb", "172.30.0.2\tweb"]
+    assert lines[-3:] == ["10.0.0.9\tdb", "172.30.0.2\tweb", "fd00::2\tweb"]
     assert text.endswith("\n")
 
 
 def test_a_domain_comes_before_the_short_name() -> None:
-    assert names.container_hosts("web", "example.org", "172.30.0.2").endswith("172.30.0.2\tweb.example.org web\n")
+    assert names.container_hosts("web", "example.org", ["172.30.0.2"]).endswith("172.30.0.2\tweb.example.org web\n")
 
 
 def test_without_an_address_the_name_is_still_found() -> None:
-    assert names.container_hosts("web", "", "").endswith("127.0.1.1\tweb\n")
+    assert names.container_hosts("web", "", ()).endswith("127.0.1.1\tweb\n")
 
 
 @pytest.mark.parametrize(
@@ -52,18 +54,34 @@ def test_without_an_address_the_name_is_still_found() -> None:
     ],
 )
 def test_added_hosts(text: str, expected: tuple[str, str]) -> None:
-    assert names.extra_host(text, "172.30.0.1") == expected
+    assert names.extra_host(text, ["172.30.0.1"]) == [expected]
+
+
+def test_the_host_is_named_by_both_families() -> None:
+    assert names.extra_host("up:host-gateway", ["172.30.0.1", "fd00::1"]) == [("up", "172.30.0.1"), ("up", "fd00::1")]
+    assert names.extra_host("up:host-gateway") == [("up", "127.0.0.1")]
 
 
 @pytest.mark.parametrize("text", ["", "db", "db:", ":10.0.0.1", "db:10.0.0", "db:nowhere", "d b:10.0.0.1", "=1.2.3.4"])
 def test_bad_added_hosts(text: str) -> None:
     with pytest.raises(InvalidInput):
-        names.extra_host(text, "172.30.0.1")
+        names.extra_host(text, ["172.30.0.1"])
 
 
 def test_resolvers_on_loopback_are_left_out() -> None:
     text = "# a comment\nnameserver 127.0.0.1\nnameserver 10.1.1.1\nnameserver ::1\nnameserver fd00::1\n"
     assert names.resolv_conf(text) == "nameserver 10.1.1.1\n"
+    assert names.resolv_conf(text, ipv6=True) == "nameserver 10.1.1.1\nnameserver fd00::1\n"
+    near = "nameserver fe80::1%eth0\nnameserver 10.1.1.1\n"
+    assert names.resolv_conf(near, ipv6=True) == "nameserver 10.1.1.1\n"
+
+
+def test_all_networks_and_families_are_in_hosts(host: dict[str, str]) -> None:
+    back = ENDPOINT.replace(interface="eth1", ip="10.8.0.2")
+    found = names.files(Spec(image="x", hostname="h"), Allotment("bridge", endpoints=(ENDPOINT6, back)))
+    assert found["hosts"].endswith("172.30.0.2\th\nfd00:1::2\th\n10.8.0.2\th\n")
+    shared = Allotment("container", address="10.9.0.7")
+    assert names.files(Spec(image="x", hostname="h"), shared)["hosts"].endswith("10.9.0.7\th\n")
 
 
 def test_public_resolvers_where_none_is_left() -> None:

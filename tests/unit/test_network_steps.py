@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from nanocontainer.container.spec import Port, Spec
+from nanocontainer.container.spec import Attachment, Port, Spec
 from nanocontainer.errors import Conflict, InvalidInput, NanoError, Unsupported
 from nanocontainer.kernel.netlink import Address, Link, Route
-from nanocontainer.network import allot, plan, rules
-from nanocontainer.network.allot import Allotment, Binding
-from nanocontainer.network.bridge import ConnectVeth, EnsureBridge, HoldAddress
+from nanocontainer.lean import dumps
+from nanocontainer.network import allot, model, plan, rules
+from nanocontainer.network.allot import Allotment, Binding, Endpoint
+from nanocontainer.network.bridge import AddDefaultRoute, ConnectVeth, EnsureBridge, HoldAddress
 from nanocontainer.network.model import Network
 from nanocontainer.network.namespace import EnterNetworkNamespace, MakeNetworkNamespace
 from nanocontainer.network.publish import PublishPorts, ReservePort
@@ -29,7 +30,15 @@ PORTS = (Binding(80, 8080), Binding(53, 5353, "127.0.0.1", "udp"))
 
 def allotment(state: str = "/state", *, internal: bool = False, ports: tuple[Binding, ...] = PORTS) -> Allotment:
     network = NETWORK.replace(internal=internal)
-    return Allotment("bridge", 0, network, "172.30.0.2", "02:42:ac:1e:00:02", "veth1", ports, state, linger=0)
+    endpoint = Endpoint(network, "eth0", "veth1", "02:42:ac:1e:00:02", "172.30.0.2")
+    return Allotment("bridge", 0, (endpoint,), ports, state, linger=0)
+
+
+@pytest.fixture(autouse=True)
+def ipv6(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """What is there where the host has IPv6; this one has not, unless a test makes it."""
+    monkeypatch.setattr(model, "IPV6", str(tmp_path / "ipv6"))
+    return tmp_path / "ipv6"
 
 
 def kinds(steps: list[Step]) -> list[str]:
@@ -118,7 +127,7 @@ def test_a_missing_bridge_is_made_and_set_up_last(tmp_path: Path) -> None:
     assert calls[3] == f"nft({step.script!r})"
     assert calls[-3:] == [
         "write_file('/proc/sys/net/ipv4/conf/nano0/route_localnet', b'1')",
-        "exists('/proc/sys/net/ipv6/conf/nano0/accept_ra')",  # the host has no IPv6
+        "exists('/proc/sys/net/ipv6/conf')",  # the host has no IPv6
         "links.set_link('nano0', up=True)",
     ]
     assert "write_file('/proc/sys/net/ipv4/ip_forward', b'1')" in calls
@@ -199,6 +208,106 @@ def test_a_lingering_bridge_is_left_to_one_process(tmp_path: Path) -> None:
     world = recording_world()
     step.replace(linger=-1).undo(world)
     assert noted(world) == []
+
+
+SIX = NETWORK.replace(subnet6="fd00:1::/64", gateway6="fd00:1::1")
+
+
+def forwarding(tmp_path: Path, **answers: Any) -> list[str]:
+    """What making a bridge with IPv6 does to the host's settings of IPv6."""
+    (tmp_path / "networks/bridge").mkdir(parents=True)
+    step = plan.ensure_bridge(Paths(str(tmp_path)), SIX)
+    world = recording_world(answers)
+    step.do(world)
+    calls = noted(world)
+    assert calls.index("links.add_address('nano0', 'fd00:1::1', 64)") < calls.index(f"nft({step.script!r})")
+    assert calls[-1] == "links.set_link('nano0', up=True)"
+    return [call.replace("/proc/sys/net/ipv6/conf/", "") for call in calls if "ipv6/conf/" in call]
+
+
+def test_a_new_kernel_forwards_ipv6_by_force(tmp_path: Path) -> None:
+    assert forwarding(tmp_path, exists=True) == [
+        "write_file('nano0/accept_ra', b'0')",
+        "exists('all/force_forwarding')",
+        "write_file('default/force_forwarding', b'1')",
+        "write_file('all/force_forwarding', b'1')",
+    ]
+
+
+def test_an_older_kernel_forwards_ipv6_and_goes_on_listening_to_its_routers(tmp_path: Path) -> None:
+    answers: dict[str, Any] = {"exists": [True, False], "listdir": [["all", "default", "eth0", "nano0"]]}
+    assert forwarding(tmp_path, **answers, read_file=[b"1\n", b"0\n", b"1\n", b"1\n", b"0\n"])[2:] == [
+        "read_file('all/forwarding')",
+        "read_file('default/accept_ra')",
+        "write_file('default/accept_ra', b'2')",
+        "read_file('eth0/accept_ra')",
+        "write_file('eth0/accept_ra', b'2')",
+        "read_file('nano0/accept_ra')",
+        "write_file('all/forwarding', b'1')",
+    ]
+
+
+def test_an_older_kernel_that_forwards_ipv6_is_left_as_it_is(tmp_path: Path) -> None:
+    assert forwarding(tmp_path, exists=[True, False], read_file=[b"1\n", b"1\n"])[2:] == ["read_file('all/forwarding')"]
+
+
+def endpoints() -> tuple[Endpoint, ...]:
+    first = Endpoint(NETWORK, "eth0", "veth0", "02:42:ac:1e:00:02", "172.30.0.2")
+    web = SIX.replace(name="web", interface="nano1", subnet="10.8.0.0/24", gateway="10.8.0.1")
+    return first, Endpoint(web, "eth1", "veth1", "02:42:0a:08:00:02", "10.8.0.2", "fd00:1::2", link_local=("fe80::9",))
+
+
+def test_two_networks_have_their_steps_one_after_the_other() -> None:
+    host, _ = plan.steps(Allotment("bridge", 0, endpoints(), PORTS[:1], "/state", 0, ipv6=True), ID)
+    assert kinds(host) == [
+        "MakeNetworkNamespace", "RaiseLoopback", "EnsureBridge", "HoldAddress", "ConnectVeth", "AddAddress",
+        "EnsureBridge", "HoldAddress", "ConnectVeth", "AddAddress", "AddAddress", "AddDefaultRoute",
+        "ReservePort", "PublishPorts",
+    ]  # fmt: skip
+    assert host[0] == MakeNetworkNamespace(deaf=True)
+    assert host[11] == AddDefaultRoute("172.30.0.1", "fd00:1::1")
+    assert [(step.name, step.ipv6, step.hairpin) for step in host if isinstance(step, ConnectVeth)] == [
+        ("eth0", False, True), ("eth1", True, False),
+    ]  # fmt: skip
+    left = kinds([step for step in host if step.residue != "init"][::-1])
+    assert left == ["PublishPorts", "ReservePort", "HoldAddress", "EnsureBridge", "HoldAddress", "EnsureBridge"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "way", "way6"),
+    [
+        (({}, {}), "bridge", "web"),
+        (({}, {"priority": 1}), "web", "web"),
+        (({"priority": -1}, {"priority": -1}), "bridge", "web"),
+        (({"network": NETWORK.replace(internal=True)}, {}), "web", "web"),
+        (({"network": NETWORK.replace(name="zoo")}, {}), "web", "web"),
+        (({}, {"network": SIX.replace(internal=True)}), "bridge", ""),
+        (({"network": NETWORK.replace(internal=True)}, {"network": SIX.replace(internal=True)}), "", ""),
+    ],
+)
+def test_the_default_route_is_of_one_network(changes: Any, way: str, way6: str) -> None:
+    """docker's rule: the highest gw-priority; among equals the first name; never an internal network."""
+    placed = tuple(each.replace(**change) for each, change in zip(endpoints(), changes, strict=True))
+    for six, expected in ((False, way), (True, way6)):
+        found = allot.exit_of(placed, six=six)
+        assert (found.network.name if found else "") == expected
+
+
+def test_both_addresses_are_held_and_given() -> None:
+    step = plan.endpoint_steps(Paths("/s"), endpoints()[1], ID, 0)[1]
+    assert isinstance(step, HoldAddress)
+    world = recording_world({"readlink": ID})
+    step.do(world)
+    assert noted(world) == [f"readlink('/s/networks/web/leases/{address}')" for address in ("10.8.0.2", "fd00:1::2")]
+    with pytest.raises(Conflict, match=r"fd00:1::2 is lost"):
+        step.do(recording_world({"readlink": [ID, "b" * 64]}))
+
+
+def test_a_network_without_ipv6_keeps_its_interfaces_out_of_it() -> None:
+    world = recording_world()
+    world["netns"] = 42
+    ConnectVeth("nano0", "veth1", "02:42:ac:1e:00:02", name="eth7", ipv6=False).do(world)
+    assert noted(world)[1] == "links.forgo_ipv6('eth7')"
 
 
 def test_a_lost_lease_stops_the_start(tmp_path: Path) -> None:
@@ -353,8 +462,53 @@ def test_addresses_and_ports_are_claimed(tmp_path: Path) -> None:
     )
     assert found.mac.startswith("02:42:")
     again = allotted(tmp_path, Spec(image="x"), id="b" * 64)
-    assert again.link != found.link
+    assert again.endpoints[0].link != found.endpoints[0].link
     assert again.ip != found.ip
+
+
+def test_several_networks_and_both_families(tmp_path: Path, ipv6: Path) -> None:
+    ipv6.mkdir()
+    for name, subnet, more in (("web", "10.1.0.0/24", {"subnet6": "fd00:1::/64", "gateway6": "fd00:1::1"}),
+                               ("back", "10.2.0.0/24", {})):  # fmt: skip
+        path = tmp_path / "networks" / name / "network.json"
+        path.parent.mkdir(parents=True)
+        network = Network(name, name[0] * 64, f"nano{name}", subnet, subnet.replace("0/24", "1"), **more)  # type: ignore[arg-type]
+        path.write_text(dumps(network.as_dict()))
+    lan = Attachment("back", interface="lan0", mac="02:00:00:00:00:09")
+    wish = (Attachment("web", ip="10.1.0.7", aliases=("db",)), lan)
+    found = allotted(tmp_path, Spec(image="x", networks=wish))
+    assert [(each.network.name, each.interface, each.ip, each.ip6, each.mac) for each in found.endpoints] == [
+        ("web", "eth0", "10.1.0.7", "fd00:1::7", "02:42:0a:01:00:07"),
+        ("back", "lan0", "10.2.0.2", "", "02:00:00:00:00:09"),
+    ]
+    held = claimed(tmp_path)
+    assert held == [f"networks/{name}" for name in
+                    ("back/leases/10.2.0.2", "web/leases/10.1.0.7", "web/leases/fd00:1::7")]  # fmt: skip
+    for bad in (
+        (Attachment("web", ip="10.1.0.8"), Attachment("back", ip="10.2.0.2")),
+        (Attachment("web", ip6="fd00:1::7"),),
+        (Attachment("back", ip6="fd00:1::9"),),
+        (Attachment("web"), Attachment("web")),
+        (Attachment("back"), Attachment("b" * 12)),
+        (Attachment("web"), Attachment("back", interface="eth0/..")),
+        (Attachment("web", interface="lan0"), Attachment("back", interface="lan0")),
+        (Attachment("web", link_local=("10.1.1.1",)),),
+        (Attachment("bridge", aliases=("db",)),),
+        (Attachment("web"), Attachment("host")),
+    ):
+        with pytest.raises((InvalidInput, Conflict)):
+            allotted(tmp_path, Spec(image="x", networks=bad), id="b" * 64)
+    assert claimed(tmp_path) == held
+    with pytest.raises(InvalidInput, match="stands alone"):
+        allotted(tmp_path, Spec(image="x", network="none", networks=wish))
+
+
+def test_a_network_is_ipv4_only_while_the_host_has_no_ipv6(tmp_path: Path, ipv6: Path) -> None:
+    ipv6.mkdir()
+    assert allotted(tmp_path, Spec(image="x")).ip6
+    ipv6.rmdir()
+    found = allotted(tmp_path, Spec(image="x"), id="b" * 64)
+    assert (found.ip6, found.gateway6, found.ipv6) == ("", "", False)
 
 
 def test_all_or_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nanocontainer.container import confinement, joining, planner
-from nanocontainer.container.spec import Device, Limits, Mount, Port, Rate, Spec, Ulimit
+from nanocontainer.container.spec import Attachment, Device, Limits, Mount, Port, Rate, Spec, Ulimit
 from nanocontainer.errors import InvalidInput, Unsupported
 from nanocontainer.image.model import Image, ImageConfig
 from nanocontainer.kernel.bpf import DeviceRule
@@ -58,10 +58,18 @@ def plan(facts: Facts = V2, *, network: str = "none", inputs: dict[str, Any] | N
         for mount in spec.mounts
     )  # fmt: skip
     given = planner.Inputs(("/layers/1", "/layers/2"), sources, ETC).replace(**(inputs or {}))
-    if network == "bridge":
+    if spec.networks:
         ports = tuple(allot.Binding(port.container_port, port.host_port, "", port.protocol) for port in spec.ports)
         mac = "02:42:0a:09:00:02"
-        allotment = allot.Allotment("bridge", 0, BRIDGE, "10.9.0.2", mac, "veth0", ports, "/state", 0)
+        endpoints = tuple(
+            allot.Endpoint(
+                network, f"eth{number}", f"veth{number}", mac, f"10.{9 - number}.0.2",
+                "fd00:9::2" if network.subnet6 else "", link_local=each.link_local,
+            )
+            for number, each in enumerate(spec.networks)
+            for network in (NETWORKS[each.network],)
+        )  # fmt: skip
+        allotment = allot.Allotment("bridge", 0, endpoints, ports, "/state", 0, ipv6=True)
     else:
         allotment = allot.Allotment(network.partition(":")[0], 77 if ":" in network else 0, state="/state")
     return planner.plan_start(spec, given, facts, allotment, PATHS)
@@ -76,6 +84,11 @@ def network() -> Any:
 
 
 BRIDGE = network()
+NETWORKS = {
+    "bridge": BRIDGE,
+    "six": BRIDGE.replace(name="six", interface="nano6", subnet6="fd00:9::/64", gateway6="fd00:9::1"),
+    "back": BRIDGE.replace(name="back", interface="nano1", subnet="10.8.0.0/24", gateway="10.8.0.1", internal=True),
+}
 
 
 def exec_plan(spec: Spec, facts: Facts = V2, **options: Any) -> Plan:
@@ -98,6 +111,9 @@ MOUNTS = (
 PLANS: dict[str, Any] = {
     "default": lambda: plan(network="bridge", ports=(Port(80, 8080),)),
     "none": plan,
+    "networks": lambda: plan(
+        network="bridge", networks=(Attachment("six", link_local=("169.254.9.9",)), Attachment("back"))
+    ),
     "host": lambda: plan(network="host"),
     "container": lambda: plan(network="container:other"),
     "tty": lambda: plan(tty=True, open_stdin=True),

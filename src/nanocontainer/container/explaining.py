@@ -6,6 +6,7 @@ what the container's real journal names: their own code is rehearsed (plan/rehea
 
 from __future__ import annotations
 
+import os
 import time
 
 from ..clock import rfc3339
@@ -52,7 +53,8 @@ def plan_of_run(life: Lifecycle, wish: Spec, host: Facts) -> Plan:
     and the image as image_of() says."""
     image, layers = image_of(life, wish.image)
     name = wish.name or "explained"
-    spec = planner.resolve(wish, image, id=IMAGINED_ID, name=name, created=rfc3339(time.time_ns()))
+    spec = planner.resolve(wish, image, id=IMAGINED_ID, name=name, created=rfc3339(time.time_ns()),
+                           nodename=os.uname().nodename)
     return _imagined(life, spec, layers, host)
 
 
@@ -108,7 +110,8 @@ def create(life: Lifecycle, wish: Spec) -> Explanation:
     """`create`: a name is claimed, directories are made, the specification is written down. Nothing is started."""
     image, (*_, layer) = image_of(life, wish.image)
     id = IMAGINED_ID
-    spec = planner.resolve(wish, image, id=id, name=wish.name or "some_name", created=rfc3339(time.time_ns()))
+    spec = planner.resolve(wish, image, id=id, name=wish.name or "some_name", created=rfc3339(time.time_ns()),
+                           nodename=os.uname().nodename)
     stage = _stage(id)
     store = stage.store(life)
     steps = (

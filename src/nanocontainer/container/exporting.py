@@ -13,7 +13,7 @@ import time
 from .. import __version__
 from ..clock import rfc3339
 from ..network import allot, names
-from ..network.addresses import mac_of, number_of, subnet_of, text_of
+from ..network.addresses import number6_of, number_of, subnet_of
 from ..network.model import NetworkStore
 from ..paths import Paths
 from ..plan import shell
@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..kernel.facts import Facts
     from ..network.allot import Allotment
+    from ..network.model import Network
     from .lifecycle import Lifecycle
     from .spec import Mount, Spec
 
@@ -55,7 +56,8 @@ def script_of_run(life: Lifecycle, wish: Spec, host: Facts, title: str) -> str:
     if image is IMAGINED_IMAGE:
         title += "  (The image could not be read without root: put its layers in the place of IMAGE.)"
     id = new_id()
-    spec = planner.resolve(wish, image, id=id, name=wish.name or id, created=rfc3339(time.time_ns()))
+    spec = planner.resolve(wish, image, id=id, name=wish.name or id, created=rfc3339(time.time_ns()),
+                           nodename=os.uname().nodename)
     return script_of(life, spec, id, layers, host, title)
 
 
@@ -94,19 +96,28 @@ def _allotment(life: Lifecycle, spec: Spec, id: str, paths: ScriptPaths, held: l
     imagined = allot.imagine(spec, life.paths)
     if imagined.mode == "container":
         return imagined.replace(pid=hold_target(life, spec.network, held))
-    if imagined.network is None:
+    if not imagined.endpoints:
         return imagined
-    network = NetworkStore(life.paths).spare(f"nanos{id[:8]}").replace(internal=imagined.network.internal)
-    keeps = spec.ip and number_of(spec.ip) in subnet_of(network.subnet)
-    address = number_of(spec.ip) if keeps else number_of(network.gateway) + 1
+    store = NetworkStore(life.paths)
+    networks: tuple[Network, ...] = ()
+    endpoints = []
+    for number, (endpoint, wish) in enumerate(zip(imagined.endpoints, allot.attachments(spec), strict=True)):
+        name = f"nanos{id[:8]}{number or ''}"
+        network = store.spare(name, networks).replace(name=name, internal=endpoint.network.internal)
+        if not endpoint.ip6:
+            network = network.without_ipv6()
+        networks = (*networks, network)
+        keeps = wish.ip and number_of(wish.ip) in subnet_of(network.subnet)
+        keeps6 = wish.ip6 and network.subnet6 and number6_of(wish.ip6) in subnet_of(network.subnet6)
+        wish = wish.replace(ip=wish.ip if keeps else "", ip6=wish.ip6 if keeps6 else "")
+        endpoints.append(
+            allot.imagine_endpoint(network, wish, endpoint.interface, f"veth{id[:8]}{number or ''}")
+        )
     ports = tuple(  # those without a number of the host's: the same for all by imagine()
         port.replace(host_port=port.host_port + number) if port.host_port == allot.DYNAMIC[0] else port
         for number, port in enumerate(imagined.ports)
     )
-    return imagined.replace(
-        network=network, ip=text_of(address), mac=spec.mac or mac_of(address), link=f"veth{id[:8]}", ports=ports,
-        state=paths.state,
-    )  # fmt: skip
+    return imagined.replace(endpoints=tuple(endpoints), ports=ports, state=paths.state)
 
 
 def _notes(spec: Spec, allotment: Allotment) -> tuple[str, ...]:
@@ -132,10 +143,12 @@ def _notes(spec: Spec, allotment: Allotment) -> tuple[str, ...]:
             "Process 1 is a shell that reaps and passes signals on; SIGINT and SIGQUIT are ignored in its child, as in "
             "every background job of a shell."
         )
-    if allotment.network:
+    for endpoint in allotment.endpoints:
+        network = endpoint.network
+        addresses = f"{endpoint.ip} and {endpoint.ip6}" if endpoint.ip6 else endpoint.ip
         notes.append(
-            f"The bridge {allotment.network.interface}, subnet {allotment.network.subnet} and address {allotment.ip} "
-            "are this script's own, free when it was made; it looks again, and ends where they are not."
+            f"The bridge {network.interface}, its subnet {network.subnet} and the address {addresses} are this "
+            "script's own, free when it was made; it looks again, and ends where they are not."
         )
     if lost := shell.lost(item for item in spec.env if "=" in item):
         notes.append(f"A shell passes on no variables with such names, and they are missing: {', '.join(lost)}.")

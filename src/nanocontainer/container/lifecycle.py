@@ -125,7 +125,7 @@ class Lifecycle:
         state = state.replace(
             status="exited", pid=0, keeper=0, exit_code=code, signal=signal, oom_killed=oom, pressed=pressed,
             finished=rfc3339(time.time_ns()), error="; ".join([failure, *failures]) if failure or failures else "",
-            ip="", mac="", ports=(), groups=(), cgroup="",
+            ip="", mac="", endpoints=(), ports=(), groups=(), cgroup="",
         )  # fmt: skip
         emit(self.paths, "container", "die", spec.id, name=spec.name, exitCode=str(code))
         if spec.auto_remove and not failures:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from ..errors import InvalidInput
 from ..kernel.bpf import DEFAULT_RULES, parse_rule
 from ..kernel.caps import granted
+from ..network import allot
 from ..network import plan as network_plan
 from ..plan.plan import Plan
 from ..record import Record
@@ -114,8 +115,8 @@ class Inputs(Record):
     ipc_target: int = 0
 
 
-def resolve(spec: Spec, image: Image, *, id: str, name: str, created: str) -> Spec:
-    """The specification with everything filled in that the image decides, as docker does it.
+def resolve(spec: Spec, image: Image, *, id: str, name: str, created: str, nodename: str = "") -> Spec:
+    """The specification with everything filled in that the image decides, as docker does it. nodename: the host's name.
 
     An entrypoint that the user gives drops the image's command. InvalidInput where there is nothing to execute.
     """
@@ -129,12 +130,13 @@ def resolve(spec: Spec, image: Image, *, id: str, name: str, created: str) -> Sp
         )
     # Empty is the host's own, which a new UTS namespace begins with: docker's choice for --network host too.
     hostname = spec.hostname or ("" if "host" in (spec.uts_mode, spec.network) else id[:12])
-    env = _environment(spec, config.env, hostname)
+    env = _environment(spec, config.env, hostname or nodename)
     mounts = {mount.target.rstrip("/") or "/" for mount in spec.mounts}
     anonymous = tuple(Mount("volume", path) for path in config.volumes if (path.rstrip("/") or "/") not in mounts)
     cwd = spec.cwd or config.cwd or "/"
     if not cwd.startswith("/"):
         raise InvalidInput(f"invalid working directory {cwd!r}", "it must be an absolute path")
+    networks = allot.attachments(spec)
     done = spec.replace(
         id=id,
         name=name,
@@ -147,6 +149,8 @@ def resolve(spec: Spec, image: Image, *, id: str, name: str, created: str) -> Sp
         hostname=hostname,
         labels={**config.labels, **spec.labels},
         mounts=(*spec.mounts, *anonymous),
+        network=networks[0].network if networks else spec.network,
+        networks=networks,
         exposed=tuple(dict.fromkeys((*config.exposed, *spec.exposed))),
         stop_signal=spec.stop_signal or config.stop_signal,
     )

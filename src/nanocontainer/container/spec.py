@@ -39,6 +39,24 @@ class Port(Record):
     protocol: str = "tcp"
 
 
+class Attachment(Record):
+    """One --network that is a network: what a container wants on it, empty where it does not mind.
+
+    network: its name. mac: "02:42:…". aliases: other names for the container, on this network. link_local: further
+    addresses, which no network hands out. priority: of several networks the highest has the default route (docker's
+    gw-priority). interface: its name inside, empty for eth0 and so on in their order.
+    """
+
+    network: str
+    ip: str = ""
+    ip6: str = ""
+    mac: str = ""
+    aliases: tuple[str, ...] = ()
+    link_local: tuple[str, ...] = ()
+    priority: int = 0
+    interface: str = ""
+
+
 class Device(Record):
     """One --device: a host node, its place inside, and the access allowed (letters of rwm)."""
 
@@ -86,7 +104,9 @@ class Spec(Record):
 
     entrypoint: None is the image's, () is none. command: () is the image's (unless entrypoint is given).
     env: "NAME=value" items, without "=" taken from the caller by the face. network: none, host, bridge, a network's
-    name, or container:ID. user: "uid", "uid:gid", "name", "name:group". security: the --security-opt words.
+    name, or container:ID; ip and mac: the wish for that network. networks: resolved, all networks of the container, the
+    first one included; as a wish it may be left empty, or say more than one. user: "uid", "uid:gid", "name",
+    "name:group". security: the --security-opt words.
     """
 
     image: str
@@ -114,6 +134,7 @@ class Spec(Record):
     read_only: bool = False
     shm_size: int = 64 << 20
     network: str = "bridge"
+    networks: tuple[Attachment, ...] = ()
     ports: tuple[Port, ...] = ()
     publish_all: bool = False
     exposed: tuple[str, ...] = ()  # "80/tcp", of the image and --expose
@@ -145,6 +166,24 @@ class Spec(Record):
     force_without: bool = False  # those too that endanger the host
 
 
+class EndpointState(Record):
+    """A running container's place on one network, as it was given. network: its name; id: the network's; interface:
+    its name inside; link: the host's end of the cable. Empty and 0 where it has no address of a family."""
+
+    network: str
+    id: str
+    interface: str
+    link: str
+    mac: str
+    ip: str = ""
+    prefix: int = 0
+    gateway: str = ""
+    ip6: str = ""
+    prefix6: int = 0
+    gateway6: str = ""
+    aliases: tuple[str, ...] = ()
+
+
 class State(Record):
     """What became of a container: the content of state.json, replaced whole by rename(2).
 
@@ -165,8 +204,9 @@ class State(Record):
     started: str = ""
     finished: str = ""
     restarts: int = 0
-    ip: str = ""
+    ip: str = ""  # the first network's
     mac: str = ""
+    endpoints: tuple[EndpointState, ...] = ()
     ports: tuple[Port, ...] = ()  # as they are bound
     cgroup: str = ""  # the directory in the cgroup2 hierarchy
     groups: tuple[str, ...] = ()  # those in version 1 hierarchies

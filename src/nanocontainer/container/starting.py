@@ -17,11 +17,12 @@ from ..rootfs.devices import AddDevice, host_device, host_devices
 from ..runtime import limits
 from . import planner
 from .events import emit
-from .spec import Port, Spec, State
+from .spec import EndpointState, Port, Spec, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..image.model import Image
+    from ..network.allot import Endpoint
     from ..plan.plan import Plan
     from .lifecycle import Lifecycle
 
@@ -33,7 +34,8 @@ def create(life: Lifecycle, wish: Spec, image: Image, id: str, *, starting: bool
     name = ""
     try:
         name = life.store.claim_name(wish.name, id, life.kept)
-        spec = planner.resolve(wish, image, id=id, name=name, created=rfc3339(time.time_ns()))
+        spec = planner.resolve(wish, image, id=id, name=name, created=rfc3339(time.time_ns()),
+                               nodename=os.uname().nodename)
         mounts = tuple(
             mount.replace(source=new_id(), options={**mount.options, "anonymous": "true"})
             if mount.kind == "volume" and not mount.source
@@ -94,10 +96,20 @@ def bring_up(life: Lifecycle, spec: Spec, streams: dict[str, int]) -> tuple[Worl
         started=rfc3339(time.time_ns()),
         ip=allotment.ip,
         mac=allotment.mac,
+        endpoints=tuple(map(endpoint_state, allotment.endpoints)),
         ports=tuple(Port.from_dict(port.as_dict()) for port in allotment.ports),
         cgroup=f"{host.cgroup2}/{life.paths.group}/{spec.id}",
         groups=plan.steps[joined].paths if joined >= 0 else (),  # type: ignore[attr-defined]
     )
+
+
+def endpoint_state(endpoint: Endpoint) -> EndpointState:
+    """What the state says of a container's place on a network."""
+    network, six = endpoint.network, bool(endpoint.ip6)
+    return EndpointState(
+        network.name, network.id, endpoint.interface, endpoint.link, endpoint.mac, endpoint.ip, network.prefix,
+        network.gateway, endpoint.ip6, network.prefix6 if six else 0, network.gateway6 if six else "", endpoint.aliases,
+    )  # fmt: skip
 
 
 def _execute(life: Lifecycle, plan: Plan, id: str, streams: dict[str, int], held: list[int]) -> World:

@@ -42,7 +42,8 @@ _INFO_KIND, _INFO_DATA, _VETH_PEER, _SKIP_STATS = 1, 2, 1, 8
 _PORT_HAIRPIN, _PORT_ISOLATED = 4, 33
 _IFF_UP = 1
 _AF_BRIDGE = 7
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _NODAD = 1, 2, 4, 2
+_AF_SPEC, _ADDR_GEN_MODE = 26, 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _TABLE_MAIN, _PROTO_BOOT, _SCOPE_GLOBAL, _SCOPE_LINK = 254, 3, 0, 253
 _FIB_MATCH = 0x2000
@@ -180,13 +181,32 @@ class Links:
         body += _attr(_NDA_LLADDR, mac_bytes(mac))
         self._ask(f"pin {mac} to bridge port {port}", _NEWNEIGH, _CREATE_REPLACE, body)
 
+    def forgo_ipv6(self, link: str | int) -> None:
+        """An interface that is not up on both ends yet gets no link-local address: it stays out of IPv6 as long as it
+        is given none (IN6_ADDR_GEN_MODE_NONE). Where the kernel has no IPv6 nothing happens."""
+        index, name = (link, b"") if isinstance(link, int) else (0, _text(_IFNAME, link))
+        mode = _attr(_AF_SPEC | _NESTED, _attr(sockets.AF_INET6 | _NESTED, _attr(_ADDR_GEN_MODE, b"\1")))
+        try:
+            self._ask(f"keep {link} out of IPv6", _NEWLINK, 0, _ifinfo(index) + name + mode)
+        except OSError as error:
+            if error.errno != errno.EAFNOSUPPORT:
+                raise
+
     # --- addresses
 
+    def add_addresses(self, link: str, addresses: list[tuple[str, int]]) -> None:
+        """Give an interface several addresses, of either family."""
+        index = self.index(link)
+        for address, prefix in addresses:
+            self.add_address(index, address, prefix)
+
     def add_address(self, link: str | int, address: str, prefix: int) -> None:
-        """Give an interface, by name or index, an IPv4 or IPv6 address."""
+        """Give an interface, by name or index, an IPv4 or IPv6 address. An IPv6 one can be used at once: nobody is
+        asked for a second whether he has it too (IFA_F_NODAD)."""
         index = link if isinstance(link, int) else self.index(link)
         family, packed = address_bytes(address)
-        body = pack("=BBBBI", family, prefix, 0, _SCOPE_GLOBAL, index)
+        flags = _NODAD if family == sockets.AF_INET6 else 0
+        body = pack("=BBBBI", family, prefix, flags, _SCOPE_GLOBAL, index)
         body += _attr(_IFA_LOCAL, packed) + _attr(_IFA_ADDRESS, packed)
         if family == sockets.AF_INET and prefix < 31:
             last = int.from_bytes(packed, "big") | (1 << (32 - prefix)) - 1

@@ -1,6 +1,7 @@
-"""What a container gets of the host's network before its plan is made: an address and ports, claimed atomically.
+"""What a container gets of the host's network before its plan is made: addresses and ports, claimed atomically.
 
 allot() claims, plan.steps() plans, the steps HoldAddress and ReservePort check the claims and release them when undone.
+claim_endpoint() is the part of allot() for one network, for a container that runs already as well.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from ..errors import Conflict, InvalidInput, NanoError, Unsupported
 from ..kernel.calls import Kernel
 from ..paths import claim, release
 from ..record import Record
-from .addresses import check_mac, mac_of, number_of, text_of
-from .leases import claim_address, name_of, port_name, port_owner, ports_directory
+from .addresses import check_mac, mac_of, number6_of, number_of, parse, subnet_of
+from .leases import claim_address, claim_address6, name_of, port_name, port_owner, ports_directory
 from .model import DEFAULT, Network, NetworkStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..container.spec import Port, Spec
+    from ..container.spec import Attachment, Port, Spec
     from ..paths import Paths
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -37,27 +38,63 @@ class Binding(Record):
     protocol: str = "tcp"
 
 
+class Endpoint(Record):
+    """A container's place on one network. interface: its name inside; link: the name of the host's end of the cable,
+    new at each start; ip6: empty where the network has no IPv6. The rest is as of an Attachment (container/spec.py)."""
+
+    network: Network
+    interface: str
+    link: str
+    mac: str
+    ip: str
+    ip6: str = ""
+    aliases: tuple[str, ...] = ()
+    link_local: tuple[str, ...] = ()
+    priority: int = 0
+
+
 class Allotment(Record):
     """What a container has of the network.
 
-    mode: host, none, container (pid: the process whose namespace is shared), or bridge, which alone has the rest. link:
-    the name of the host's end of the cable, new at each start. state: the engine's state directory, of the claims.
-    linger: seconds that the bridge outlives its last container, 0 for not at all, -1 for ever.
+    mode: host, none, container (pid: the process whose namespace is shared; address: its first), or bridge, which alone
+    has the rest. endpoints: one for each network, in the order of their interfaces. state: the engine's state
+    directory, of the claims. linger: seconds that a bridge outlives its last container, 0 for not at all, -1 for ever.
     """
 
     mode: str
     pid: int = 0
-    network: Network | None = None
-    ip: str = ""
-    mac: str = ""
-    link: str = ""
+    endpoints: tuple[Endpoint, ...] = ()
     ports: tuple[Binding, ...] = ()
     state: str = ""
     linger: int = LINGER
+    address: str = ""
+    ipv6: bool = False  # whether the host has it
+
+    # Those of the first network
+
+    @property
+    def network(self) -> Network | None:
+        return self.endpoints[0].network if self.endpoints else None
+
+    @property
+    def ip(self) -> str:
+        return self.endpoints[0].ip if self.endpoints else self.address
+
+    @property
+    def ip6(self) -> str:
+        return self.endpoints[0].ip6 if self.endpoints else ""
+
+    @property
+    def mac(self) -> str:
+        return self.endpoints[0].mac if self.endpoints else ""
 
     @property
     def gateway(self) -> str:
         return self.network.gateway if self.network else ""
+
+    @property
+    def gateway6(self) -> str:
+        return self.network.gateway6 if self.network else ""
 
 
 def parse_mode(text: str) -> tuple[str, str]:
@@ -72,25 +109,117 @@ def parse_mode(text: str) -> tuple[str, str]:
     return "bridge", DEFAULT if text in ("", "default") else text
 
 
+def attachments(spec: Spec) -> tuple[Attachment, ...]:
+    """All networks that a specification asks for, the first one first; () for the modes host, none and container.
+
+    InvalidInput where one is named twice, or beside a mode that has no networks.
+    """
+    from ..container.spec import Attachment
+
+    mode, name = parse_mode(spec.network)
+    if mode != "bridge":
+        if spec.networks:
+            others = ", ".join(each.network for each in spec.networks)
+            raise InvalidInput(f"conflicting networks: {spec.network} and {others}", f"{spec.network} stands alone")
+        return ()
+    wanted = tuple(each.replace(network=DEFAULT) if each.network in ("", "default") else each for each in spec.networks)
+    names = [each.network for each in wanted]
+    if name not in names and (name != DEFAULT or not wanted):
+        wanted = (Attachment(name), *wanted)
+    for each in wanted:
+        if parse_mode(each.network)[0] != "bridge":
+            raise InvalidInput(f"conflicting networks: {each.network} and others", f"{each.network} stands alone")
+        if names.count(each.network) > 1:
+            raise InvalidInput(f"network {each.network} is given twice", "a container is on a network once")
+        if each.aliases and each.network == DEFAULT:
+            hint = "make one: network create NAME"
+            raise InvalidInput("network aliases need a network of one's own", f"{DEFAULT} has no names", hint)
+    first = wanted[0]
+    return (first.replace(ip=first.ip or spec.ip, mac=first.mac or spec.mac), *wanted[1:])
+
+
+def interfaces(wanted: tuple[Attachment, ...], taken: tuple[str, ...] = ()) -> list[str]:
+    """The interface of each network: eth0 and so on, where none is asked for. InvalidInput where one is there twice."""
+    found = list(taken)
+    for each in wanted:
+        name = each.interface
+        if name in found:
+            raise InvalidInput(f"interface {name!r} is asked for twice", "each network has one of its own")
+        if name:
+            check_interface(name)
+            found.append(name)
+    named = iter(f"eth{number}" for number in range(len(wanted) + len(found)) if f"eth{number}" not in found)
+    return [each.interface or next(named) for each in wanted]
+
+
+def check_interface(name: str) -> str:
+    """An interface's name from outside, or InvalidInput (the kernel's rule, dev_valid_name)."""
+    fine = 0 < len(name.encode()) < 16 and name not in (".", "..", "lo", "all", "default")
+    if not fine or any(char in "/:%\"'" or char.isspace() or not char.isprintable() for char in name):
+        raise InvalidInput(f"invalid interface name {name!r}", "at most 15 characters, no blank, '/' or ':'")
+    return name
+
+
 def allot(
     spec: Spec, paths: Paths, id: str, alive: Callable[[str], bool], target: int = 0, kernel: Kernel | None = None
 ) -> Allotment:
-    """Claim what the specification wants for container id: an address and ports. All of it or nothing.
+    """Claim what the specification wants for container id: addresses and ports. All of it or nothing.
 
     alive(id): whether a container lives; claims of those that do not are taken over. target: the first process of the
     container in "container:REF". Conflict names the owner of what is taken; NotFound: no such network.
     """
-    mode, name = parse_mode(spec.network)
+    mode, _ = parse_mode(spec.network)
+    wanted = attachments(spec)
     kernel = kernel or Kernel()
     if mode == "container":
-        return Allotment(mode, target, ip=_address_of(target, kernel), state=paths.state)
+        return Allotment(mode, target, address=_address_of(target, kernel), state=paths.state)
     if mode != "bridge":
         return Allotment(mode, state=paths.state)
     wishes = _wishes(spec)
-    mac = check_mac(spec.mac) if spec.mac else ""
+    names = interfaces(wanted)
     linger = _linger()
-    network = NetworkStore(paths, kernel).find(name)
-    address = claim_address(f"{paths.networks}/{network.name}/leases", network, id, alive, spec.ip, paths.names)
+    store = NetworkStore(paths, kernel)
+    networks = _different(wanted, [store.find(each.network) for each in wanted])
+    got: list[Endpoint] = []
+    try:
+        for attachment, network, interface in zip(wanted, networks, names, strict=True):
+            got.append(claim_endpoint(paths, network, attachment, interface, id, alive))
+        ports = claim_ports(paths, wishes, id, alive, kernel)
+    except BaseException:
+        for endpoint in got:
+            release_endpoint(paths, endpoint, id)
+        raise
+    return Allotment(mode, 0, tuple(got), ports, paths.state, linger, ipv6=store.ipv6)
+
+
+def claim_endpoint(
+    paths: Paths, network: Network, attachment: Attachment, interface: str, id: str, alive: Callable[[str], bool]
+) -> Endpoint:
+    """Claim the addresses of container id on one network, both or none. InvalidInput, Conflict."""
+    mac = _checked_wish(network, attachment)
+    directory = f"{paths.networks}/{network.name}/leases"
+    ip = claim_address(directory, network, id, alive, attachment.ip, paths.names)
+    ip6 = ""
+    if network.subnet6:
+        try:
+            ip6 = claim_address6(directory, network, id, alive, attachment.ip6, paths.names, beside=ip)
+        except BaseException:
+            release(f"{directory}/{ip}", id)
+            raise
+    return _endpoint(network, attachment, interface, mac, ip, ip6, f"veth{os.urandom(4).hex()}")
+
+
+def release_endpoint(paths: Paths, endpoint: Endpoint, id: str) -> None:
+    """Give the claims of claim_endpoint() back."""
+    for address in (endpoint.ip, endpoint.ip6):
+        if address:
+            release(f"{paths.networks}/{endpoint.network.name}/leases/{address}", id)
+
+
+def claim_ports(
+    paths: Paths, wishes: list[Binding], id: str, alive: Callable[[str], bool], kernel: Kernel
+) -> tuple[Binding, ...]:
+    """Claim ports of the host for container id, all or none; those without a number get a free one. Conflict."""
     got: list[Binding] = []
     try:
         for port in wishes:
@@ -99,22 +228,76 @@ def allot(
     except BaseException:
         for each in got:
             release(f"{ports_directory(paths)}/{port_name(each.protocol, each.host_ip, each.host_port)}", id)
-        release(f"{paths.networks}/{network.name}/leases/{address}", id)
         raise
-    mac = mac or mac_of(number_of(address))
-    return Allotment(mode, 0, network, address, mac, f"veth{os.urandom(4).hex()}", tuple(got), paths.state, linger)
+    return tuple(got)
 
 
 def imagine(spec: Spec, paths: Paths) -> Allotment:
     """What allot() would give on an idle host; nothing is claimed or made, no root is needed. For --explain."""
-    mode, name = parse_mode(spec.network)
+    mode, _ = parse_mode(spec.network)
     if mode != "bridge":
         return Allotment(mode, pid=1 if mode == "container" else 0, state=paths.state)
-    network = NetworkStore(paths).find(name, save=False)
-    address = number_of(spec.ip) if spec.ip else number_of(network.gateway) + 1
-    mac = check_mac(spec.mac) if spec.mac else mac_of(address)
+    store, wanted = NetworkStore(paths), attachments(spec)
+    networks = _different(wanted, [store.find(each.network, save=False) for each in wanted])
+    endpoints = tuple(
+        imagine_endpoint(network, attachment, interface, f"veth{number}")
+        for number, (attachment, network, interface) in enumerate(
+            zip(wanted, networks, interfaces(wanted), strict=True)
+        )
+    )
     ports = tuple(port if port.host_port else port.replace(host_port=DYNAMIC[0]) for port in _wishes(spec))
-    return Allotment(mode, 0, network, text_of(address), mac, "veth0", ports, paths.state, _linger())
+    return Allotment(mode, 0, endpoints, ports, paths.state, _linger(), ipv6=store.ipv6)
+
+
+def imagine_endpoint(network: Network, attachment: Attachment, interface: str, link: str) -> Endpoint:
+    """What claim_endpoint() would give on a network on which nobody is."""
+    from .leases import first_address, first_address6
+
+    mac = _checked_wish(network, attachment)
+    ip = first_address(network, attachment.ip)
+    ip6 = first_address6(network, attachment.ip6, beside=ip) if network.subnet6 else ""
+    return _endpoint(network, attachment, interface, mac, ip, ip6, link)
+
+
+def _checked_wish(network: Network, wish: Attachment) -> str:
+    """The wanted MAC address in lower case, after all that was wished has been looked at. InvalidInput."""
+    for address in wish.link_local:
+        check_link_local(address)
+    if wish.ip6:
+        number6_of(wish.ip6)
+        if not network.subnet6:
+            raise InvalidInput(f"cannot give address {wish.ip6}", f"network {network.name} has no IPv6")
+    return check_mac(wish.mac) if wish.mac else ""
+
+
+def _endpoint(network: Network, wish: Attachment, interface: str, mac: str, ip: str, ip6: str, link: str) -> Endpoint:
+    return Endpoint(
+        network, interface, link, mac or mac_of(number_of(ip)), ip, ip6, wish.aliases, wish.link_local, wish.priority
+    )
+
+
+def check_link_local(text: str) -> str:
+    """A link-local address from outside (169.254.0.0/16 of RFC 3927, fe80::/10 of RFC 4291), or InvalidInput."""
+    number, bits = parse(text, "link-local address")
+    if number not in subnet_of("169.254.0.0/16" if bits == 32 else "fe80::/10"):
+        raise InvalidInput(f"invalid link-local address {text!r}", "it must be in 169.254.0.0/16 or fe80::/10")
+    return text
+
+
+def _different(wanted: tuple[Attachment, ...], networks: list[Network]) -> list[Network]:
+    """The networks of several references; InvalidInput where two of them (a name and an id) mean one."""
+    names = [network.name for network in networks]
+    for attachment, name in zip(wanted, names, strict=True):
+        if names.count(name) > 1:
+            raise InvalidInput(f"network {attachment.network} is given twice", "a container is on a network once")
+    return networks
+
+
+def exit_of(endpoints: tuple[Endpoint, ...], *, six: bool = False) -> Endpoint | None:
+    """The endpoint through which the default route of a family leads, as docker has it: that of the highest priority,
+    among equals the one whose network's name is first in the alphabet; never an internal one."""
+    able = [each for each in endpoints if not each.network.internal and (each.ip6 if six else each.ip)]
+    return min(able, key=lambda each: (-each.priority, each.network.name), default=None)
 
 
 def _linger() -> int:

@@ -11,6 +11,13 @@ is about to use is never removed, and the last one always finds that it is the l
 Removing a bridge waits for a grace period of the kernel (35-60 ms, rcu_barrier in netdev_run_todo), far more than a
 whole container start takes. So it is not removed at once: one process lingers for some seconds, looks again, and
 removes it then. In a row of containers the bridge stays; after the last, nothing is left.
+
+IPv6 needs three words more. An address is usable only when nobody has objected to it for a second (duplicate address
+detection, RFC 4862): ours are claimed, so they are given without it (nodad). A host forwards IPv6 only when told to,
+and told so by net.ipv6.conf.all.forwarding it takes itself for a router and drops the routes that its own router has
+advertised: since Linux 6.17 force_forwarding says it without that; on older kernels interfaces that listen to routers
+are told to go on (accept_ra=2, ip-sysctl.rst). And neighbours could pose as routers: nobody on a bridge listens to
+them.
 """
 
 from __future__ import annotations
@@ -34,11 +41,14 @@ if TYPE_CHECKING:
     from ..plan.step import Residue, Side
 
 
-class EnsureBridge(Step):
-    """The network's bridge with its address, forwarding and the firewall's base rules, unless they are there.
+_CONF4, _CONF6 = "/proc/sys/net/ipv4/conf", "/proc/sys/net/ipv6/conf"
 
-    net.ipv4.ip_forward is a setting of the whole host. It stays on when all else is undone: who else relies on it by
-    then cannot be known.
+
+class EnsureBridge(Step):
+    """The network's bridge with its addresses, forwarding and the firewall's base rules, unless they are there.
+
+    Forwarding is a setting of the whole host. It stays on when all else is undone: who else relies on it by then cannot
+    be known.
     """
 
     side: ClassVar[Side] = "host"
@@ -54,10 +64,23 @@ class EnsureBridge(Step):
     mtu: int = 1500
     internal: bool = False
     linger: int = 0  # seconds to stay after the last container; 0: remove at once; -1: stay
+    gateway6: str = ""  # empty: no IPv6
+    subnet6: str = ""
+    icc: bool = True  # whether its containers reach each other
+    masquerade: bool = True  # whether who leaves takes the host's address
 
     @property
     def prefix(self) -> int:
         return int(self.subnet.partition("/")[2])
+
+    @property
+    def prefix6(self) -> int:
+        return int(self.subnet6.partition("/")[2] or 0)
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Of the bridge: the gateways."""
+        return [(self.gateway, self.prefix), *([(self.gateway6, self.prefix6)] if self.gateway6 else [])]
 
     @property
     def script(self) -> str:
@@ -81,62 +104,99 @@ class EnsureBridge(Step):
     def _make(self, kernel: Kernel, links: Links) -> None:
         link = links.link(self.interface)
         if link is None:
-            route = links.route_to(self.gateway)
-            if route is not None and route.prefix >= self.prefix:
-                raise Conflict(
-                    f"subnet {self.subnet} of the network is in use on this host",
-                    f"there is a route to {route.destination or 'all'}/{route.prefix}",
-                    f"remove that route; or, with no container running, remove {self.directory}",
-                )
+            self._check_free(links)
             links.add_bridge(self.interface, mac=self.mac, mtu=self.mtu)
         elif link.kind not in ("bridge", ""):
             raise Conflict(f"interface {self.interface} exists and is no bridge", f"it is a {link.kind}", "rename it")
-        try:
-            links.add_address(self.interface, self.gateway, self.prefix)
-        except OSError as error:
-            if error.errno != errno.EEXIST:
-                raise
+        for address, prefix in self.addresses:
+            try:
+                links.add_address(self.interface, address, prefix)
+            except OSError as error:
+                if error.errno != errno.EEXIST:
+                    raise
         kernel.nft(self.script)
         if kernel.read_file("/proc/sys/net/ipv4/ip_forward").strip() != b"1":
             kernel.write_file("/proc/sys/net/ipv4/ip_forward", b"1")
         # lets 127.0.0.1:PORT of the host be sent out to a container; the guard chain keeps others from using it
-        kernel.write_file(f"/proc/sys/net/ipv4/conf/{self.interface}/route_localnet", b"1")
-        # or a container could send router advertisements, and the host would route its IPv6 to it (CVE-2020-13401)
-        advertisements = f"/proc/sys/net/ipv6/conf/{self.interface}/accept_ra"
-        if kernel.exists(advertisements):  # not where the host has no IPv6
-            kernel.write_file(advertisements, b"0")
+        kernel.write_file(f"{_CONF4}/{self.interface}/route_localnet", b"1")
+        if kernel.exists(_CONF6):  # not where the host has no IPv6
+            # or a container could send router advertisements, and the host would route its IPv6 to it (CVE-2020-13401)
+            kernel.write_file(f"{_CONF6}/{self.interface}/accept_ra", b"0")
+            if self.subnet6:
+                self._forward6(kernel)
         links.set_link(self.interface, up=True)
 
+    def _check_free(self, links: Links) -> None:
+        for subnet, gateway, prefix in (
+            (self.subnet, self.gateway, self.prefix), (self.subnet6, self.gateway6, self.prefix6)
+        ):  # fmt: skip
+            route = links.route_to(gateway) if gateway else None
+            if route is not None and route.prefix >= prefix:
+                raise Conflict(
+                    f"subnet {subnet} of the network is in use on this host",
+                    f"there is a route to {route.destination or 'all'}/{route.prefix}",
+                    f"remove that route; or, with no container running, remove {self.directory}",
+                )
+
+    def _forward6(self, kernel: Kernel) -> None:
+        """Forwarding of IPv6 without changing what the host takes from its own routers."""
+        if kernel.exists(f"{_CONF6}/all/force_forwarding"):
+            for place in ("default", "all"):  # those to come, and those that are there
+                kernel.write_file(f"{_CONF6}/{place}/force_forwarding", b"1")
+            return
+        if kernel.read_file(f"{_CONF6}/all/forwarding").strip() == b"1":
+            return
+        for place in kernel.listdir(_CONF6):
+            if place != "all" and kernel.read_file(f"{_CONF6}/{place}/accept_ra").strip() == b"1":
+                kernel.write_file(f"{_CONF6}/{place}/accept_ra", b"2")
+        kernel.write_file(f"{_CONF6}/all/forwarding", b"1")
+
     def explain(self) -> str:
+        addresses = " and ".join(f"{address}/{prefix}" for address, prefix in self.addresses)
         return (
-            f"Make the bridge {self.interface} unless it is there, a switch in the kernel with the address "
-            f"{self.gateway}/{self.prefix}, and the rules that let its containers out and nobody in (NAT, published "
-            f"ports, a guard); net.ipv4.ip_forward, which is turned on for that, stays on, as others may rely on it by "
-            "then (rtnetlink(7), nft(8))."
+            f"Make the bridge {self.interface} unless it is there, a switch in the kernel with the "
+            f"{'addresses' if self.gateway6 else 'address'} {addresses}, and the rules that let its containers out and "
+            "nobody in (NAT, published ports, a guard); forwarding of the host, which is turned on for that, stays on, "
+            "as others may rely on it by then (rtnetlink(7), nft(8))."
         )
 
     def asked(self) -> str:
         name = self.interface
+        six = f' || [ -n "$(ip -6 route show root {self.subnet6})" ]' if self.subnet6 else ""
         return (
-            f'if [ -e /sys/class/net/{name} ] || [ -n "$(ip -4 route show root {self.subnet})" ]; then\n'
-            f'    die "bridge {name} or subnet {self.subnet} is in use on this host"\n'
+            f'if [ -e /sys/class/net/{name} ] || [ -n "$(ip -4 route show root {self.subnet})" ]{six}; then\n'
+            f'    die "bridge {name} or its subnet {self.subnet} is in use on this host"\n'
             "fi"
         )
 
     def shell(self) -> str:
         name = self.interface
-        return (
-            f"ip link add {name} address {self.mac} mtu {self.mtu} type bridge\n"
-            f"ip address add {self.gateway}/{self.prefix} dev {name}\n"
-            f"nft -f - <<'END'\n{self.script}END\n"
-            f"echo 1 >/proc/sys/net/ipv4/ip_forward\n"
-            f"echo 1 >/proc/sys/net/ipv4/conf/{name}/route_localnet\n"
-            f"[ ! -e /proc/sys/net/ipv6 ] || echo 0 >/proc/sys/net/ipv6/conf/{name}/accept_ra\n"
-            f"ip link set {name} up"
-        )
+        lines = [f"ip link add {name} address {self.mac} mtu {self.mtu} type bridge"]
+        lines += [
+            f"ip address add {address}/{prefix} dev {name}{' nodad' * (':' in address)}"
+            for address, prefix in self.addresses
+        ]
+        lines += [
+            f"nft -f - <<'END'\n{self.script}END",
+            "echo 1 >/proc/sys/net/ipv4/ip_forward",
+            f"echo 1 >{_CONF4}/{name}/route_localnet",
+            f"[ ! -e {_CONF6} ] || echo 0 >{_CONF6}/{name}/accept_ra",
+        ]
+        if self.subnet6:
+            lines.append(
+                f"if [ -e {_CONF6}/all/force_forwarding ]; then\n"
+                f"    echo 1 >{_CONF6}/default/force_forwarding; echo 1 >{_CONF6}/all/force_forwarding\n"
+                f'elif [ "$(cat {_CONF6}/all/forwarding)" != 1 ]; then\n'
+                f"    for conf in {_CONF6}/*/accept_ra; do\n"
+                '        [ "$(cat "$conf")" != 1 ] || echo 2 >"$conf"\n'
+                "    done\n"
+                f"    echo 1 >{_CONF6}/all/forwarding\n"
+                "fi"
+            )
+        return "\n".join([*lines, f"ip link set {name} up"])
 
     def undone(self) -> str:
-        return f"nft delete table inet {self.table}\nip link delete {self.interface}"
+        return f"nft 'add table inet {self.table}; delete table inet {self.table}'\nip link delete {self.interface}"
 
     def undo(self, world: World) -> None:
         """If no address of the network is in use any more, one process waits a while, looks again, and then removes
@@ -206,7 +266,8 @@ class EnsureBridge(Step):
 
 
 class HoldAddress(Step):
-    """The container's address: its lease was claimed before the plan was made, and is released when it is undone."""
+    """The container's addresses: their leases were claimed before the plan was made, and are released when it is
+    undone."""
 
     side: ClassVar[Side] = "host"
     residue: ClassVar[Residue] = "disk"
@@ -214,33 +275,46 @@ class HoldAddress(Step):
     path: str  # of the lease
     id: str
     names: str = ""  # the directory of container names, for an error message
+    path6: str = ""  # of the IPv6 address's lease, if it has one
 
     @property
-    def address(self) -> str:
-        return self.path.rpartition("/")[2]
+    def paths(self) -> tuple[str, ...]:
+        return (self.path, self.path6) if self.path6 else (self.path,)
+
+    @property
+    def addresses(self) -> str:
+        return " and ".join(path.rpartition("/")[2] for path in self.paths)
 
     def do(self, world: World) -> None:
-        holder = world.kernel.readlink(self.path)
-        if holder != self.id:
-            why = f"container {name_of(self.names, holder)} has it now"
-            raise Conflict(f"the lease of address {self.address} is lost", why, "start the container again")
+        for path in self.paths:
+            holder = world.kernel.readlink(path)
+            if holder != self.id:
+                what = f"the lease of address {path.rpartition('/')[2]} is lost"
+                why = f"container {name_of(self.names, holder)} has it now"
+                raise Conflict(what, why, "start the container again")
 
     def explain(self) -> str:
+        if self.path6:
+            return (
+                f"Make sure that the addresses {self.addresses} are still this container's: symlinks named after them "
+                "point at the container's id, and there can be only one of each name (symlink(2), readlink(2))."
+            )
         return (
-            f"Make sure that the address {self.address} is still this container's: a symlink named after it "
+            f"Make sure that the address {self.addresses} is still this container's: a symlink named after it "
             "points at the container's id, and there can be only one of that name (symlink(2), readlink(2))."
         )
 
     def shell(self) -> str:
-        return f"# No lease is needed for {self.address}: the bridge is this script's alone."
+        return f"# No lease is needed for {self.addresses}: the bridge is this script's alone."
 
     def undo(self, world: World) -> None:
-        """The claim on the address is given back."""
-        release(self.path, self.id)
+        """The claims on the addresses are given back."""
+        for path in self.paths:
+            release(path, self.id)
 
 
 class ConnectVeth(Step):
-    """A cable: one end is the container's eth0, the other is plugged into the bridge.
+    """A cable: one end is the container's interface, the other is plugged into the bridge.
 
     hairpin: frames may leave by the port they came in by. A container that calls a port it has published itself needs
     it where bridged packets pass the firewall too (br_netfilter): there the bridge, not the host, turns them round.
@@ -254,6 +328,7 @@ class ConnectVeth(Step):
     mtu: int = 1500
     name: str = "eth0"
     hairpin: bool = False
+    ipv6: bool = True  # False: the network has none, and the interface gets not even a link-local address
 
     def reads(self) -> tuple[str, ...]:
         return ("netns",)
@@ -262,6 +337,8 @@ class ConnectVeth(Step):
         kernel = world.kernel
         with kernel.links(world["netns"]) as inside:
             inside.add_veth(self.name, self.link, mac=self.mac, mtu=self.mtu)
+            if not self.ipv6:
+                inside.forgo_ipv6(self.name)
         with kernel.links() as host:
             host.set_link(self.link, master=host.index(self.bridge), up=True)
             # The last container of this address had the same MAC, and its port dies only now: the bridge must neither
@@ -282,6 +359,7 @@ class ConnectVeth(Step):
         lines = [
             f'nsenter --net="$netns" ip link add {self.name} address {self.mac} mtu {self.mtu} up type veth \\',
             f"    peer name {self.link} netns $$ mtu {self.mtu}",
+            *([] if self.ipv6 else [f'nsenter --net="$netns" ip link set {self.name} addrgenmode none']),
             f"ip link set {self.link} master {self.bridge} up",
             f"bridge fdb replace {self.mac} dev {self.link} master static sticky",
         ]
@@ -291,50 +369,69 @@ class ConnectVeth(Step):
 
 
 class AddAddress(Step):
-    """The container's address on its interface."""
+    """The container's addresses on an interface."""
 
     side: ClassVar[Side] = "host"
 
     address: str
     prefix: int
     name: str = "eth0"
+    address6: str = ""  # an IPv6 address beside it
+    prefix6: int = 0
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        return [(self.address, self.prefix), *([(self.address6, self.prefix6)] if self.address6 else [])]
 
     def reads(self) -> tuple[str, ...]:
         return ("netns",)
 
     def do(self, world: World) -> None:
         with world.kernel.links(world["netns"]) as links:
-            links.add_address(self.name, self.address, self.prefix)
+            links.add_addresses(self.name, self.addresses)
 
     def explain(self) -> str:
-        return (
-            f"Give {self.name} the address {self.address}/{self.prefix}, by which the container is reached "
-            "(rtnetlink(7))."
-        )
+        shown = " and ".join(f"{address}/{prefix}" for address, prefix in self.addresses)
+        many = "es" * (len(self.addresses) > 1)
+        return f"Give {self.name} the address{many} {shown}, by which the container is reached (rtnetlink(7))."
 
     def shell(self) -> str:
-        return f'nsenter --net="$netns" ip address add {self.address}/{self.prefix} broadcast + dev {self.name}'
+        return "\n".join(
+            f'nsenter --net="$netns" ip address add {address}/{prefix} '
+            f"{'nodad' if ':' in address else 'broadcast +'} dev {self.name}"
+            for address, prefix in self.addresses
+        )
 
 
 class AddDefaultRoute(Step):
-    """The way out: whatever is not on the bridge is sent to the gateway."""
+    """The way out: whatever is not on a bridge of the container's is sent to the gateway."""
 
     side: ClassVar[Side] = "host"
 
-    gateway: str
+    gateway: str  # empty: of IPv6 only
+    gateway6: str = ""
+
+    @property
+    def gateways(self) -> list[str]:
+        return [gateway for gateway in (self.gateway, self.gateway6) if gateway]
 
     def reads(self) -> tuple[str, ...]:
         return ("netns",)
 
     def do(self, world: World) -> None:
         with world.kernel.links(world["netns"]) as links:
-            links.add_route(gateway=self.gateway)
+            for gateway in self.gateways:
+                links.add_route(gateway=gateway)
 
     def explain(self) -> str:
+        many = len(self.gateways) > 1
         return (
-            f"Send everything that is not for a neighbour to the gateway {self.gateway}, the bridge's own "
-            "address, which is the way out (rtnetlink(7))."
+            f"Send everything that is not for a neighbour to the gateway{'s' * many} {' and '.join(self.gateways)}, "
+            f"the bridge's own address{'es' * many}, which {'are' if many else 'is'} the way out (rtnetlink(7))."
         )
 
     def shell(self) -> str:
-        return f'nsenter --net="$netns" ip route add default via {self.gateway}'
+        return "\n".join(
+            f'nsenter --net="$netns" ip {"-6 " * (":" in gateway)}route add default via {gateway}'
+            for gateway in self.gateways
+        )

@@ -37,12 +37,13 @@ ff02::2\tip6-allrouters
 def files(spec: Spec, allotment: Allotment) -> dict[str, str]:
     """What is bound into the container's /etc: hostname, hosts, resolv.conf. Reads the host's own files."""
     shared = allotment.mode == "host"
-    extra = [extra_host(text, allotment.gateway) for text in spec.extra_hosts]
+    gateways = [gateway for gateway in (allotment.gateway, allotment.gateway6) if gateway]
+    extra = [line for text in spec.extra_hosts for line in extra_host(text, gateways)]
     hostname = spec.hostname or os.uname().nodename
     if shared:
         hosts = host_hosts(_read("/etc/hosts"), extra)
     else:
-        hosts = container_hosts(hostname, spec.domainname, allotment.ip, extra)
+        hosts = container_hosts(hostname, spec.domainname, _addresses(allotment), extra)
     text = _read(RESOLV)
     if not shared and set(nameservers(text)) & set(_STUBS):
         text = _read(BEHIND_STUB) or text
@@ -50,16 +51,27 @@ def files(spec: Spec, allotment: Allotment) -> dict[str, str]:
         "hostname": f"{hostname}\n",
         "hosts": hosts,
         "resolv.conf": resolv_conf(
-            text, servers=spec.dns, search=spec.dns_search, options=spec.dns_options, shared=shared
+            text, servers=spec.dns, search=spec.dns_search, options=spec.dns_options, shared=shared,
+            ipv6=any(endpoint.ip6 for endpoint in allotment.endpoints),
         ),
     }
 
 
-def container_hosts(hostname: str, domainname: str, ip: str, extra: Iterable[tuple[str, str]] = ()) -> str:
+def _addresses(allotment: Allotment) -> list[str]:
+    """Of all networks, both families."""
+    if not allotment.endpoints:
+        return [allotment.address] if allotment.address else []
+    return [address for each in allotment.endpoints for address in (each.ip, each.ip6) if address]
+
+
+def container_hosts(
+    hostname: str, domainname: str, addresses: Iterable[str], extra: Iterable[tuple[str, str]] = ()
+) -> str:
     """/etc/hosts of a container. Without an address its own name is 127.0.1.1, as Debian has it."""
     lines = [f"{address}\t{name}\n" for name, address in extra]
     named = f"{hostname}.{domainname} {hostname}" if domainname else hostname
-    return f"{_LOCALHOST}{''.join(lines)}{ip or '127.0.1.1'}\t{named}\n"
+    lines += [f"{address}\t{named}\n" for address in tuple(addresses) or ("127.0.1.1",)]
+    return f"{_LOCALHOST}{''.join(lines)}"
 
 
 def host_hosts(text: str, extra: Iterable[tuple[str, str]] = ()) -> str:
@@ -68,16 +80,16 @@ def host_hosts(text: str, extra: Iterable[tuple[str, str]] = ()) -> str:
     return (text if not text or text.endswith("\n") else f"{text}\n") + "".join(lines)
 
 
-def extra_host(text: str, gateway: str = "") -> tuple[str, str]:
+def extra_host(text: str, gateways: Iterable[str] = ()) -> list[tuple[str, str]]:
     """An --add-host as (name, address): NAME:ADDRESS or NAME=ADDRESS; "host-gateway" stands for the host as the
-    container reaches it: the gateway's address, or 127.0.0.1 in the host's own network. InvalidInput."""
+    container reaches it: the gateway's addresses, or 127.0.0.1 in the host's own network. InvalidInput."""
     at = min((place for place in (text.find(":"), text.find("=")) if place > 0), default=-1)
     name, address = (text[:at], text[at + 1 :].removeprefix("[").removesuffix("]")) if at > 0 else (text, "")
     if not address or any(letter.isspace() for letter in name):
         raise InvalidInput(f"invalid --add-host {text!r}", "it must look like NAME:ADDRESS")
     if address == "host-gateway":
-        return name, gateway or "127.0.0.1"
-    return name, _address(address, "--add-host")
+        return [(name, gateway) for gateway in tuple(gateways) or ("127.0.0.1",)]
+    return [(name, _address(address, "--add-host"))]
 
 
 def nameservers(text: str) -> list[str]:
@@ -92,18 +104,20 @@ def resolv_conf(
     search: Iterable[str] = (),
     options: Iterable[str] = (),
     shared: bool = False,
+    ipv6: bool = False,
 ) -> str:
     """A container's resolv.conf, from the host's and what was asked for with --dns, --dns-search and --dns-option.
 
     shared: the container is in the host's network, so the host's resolvers are right as they are. A search of "." is no
-    search at all. IPv6 resolvers are left out: containers have no IPv6 address to ask them from.
+    search at all. ipv6: the container has an address to ask IPv6 resolvers from; link-local ones are left out, as they
+    are on a link that the container is not on.
     """
     servers, search, options = tuple(servers), tuple(search), tuple(options)
     if shared and not servers and not search and not options:
         return text
     used = [_address(server, "--dns") for server in servers]
     if not used:
-        used = [server for server in nameservers(text) if shared or _usable(server)]
+        used = [server for server in nameservers(text) if shared or _usable(server, ipv6)]
         used = used or ([] if shared else list(PUBLIC))
     if not search:  # the last one counts: resolv.conf(5)
         found = [words[1:] for words in _directives(text) if words[0] in ("search", "domain")]
@@ -127,8 +141,10 @@ def _directives(text: str) -> list[list[str]]:
     return [words for words in lines if words]
 
 
-def _usable(server: str) -> bool:
-    return ":" not in server and not server.startswith("127.") and server != "0.0.0.0"
+def _usable(server: str, ipv6: bool) -> bool:
+    if ":" in server:
+        return ipv6 and "%" not in server and not server.lower().startswith("fe80:") and server not in ("::1", "::")
+    return not server.startswith("127.") and server != "0.0.0.0"
 
 
 def _address(text: str, option: str) -> str:

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from ..plan.step import Side
 
 OWN = "/proc/thread-self/ns/net"
+ADVERTISEMENTS = "/proc/sys/net/ipv6/conf/default/accept_ra"  # /proc/sys/net shows the namespace of who looks
 
 
 class MakeNetworkNamespace(Step):
     """A new network namespace: no interface but a loopback that is down, and nobody in it yet."""
 
     side: ClassVar[Side] = "host"
+
+    deaf: bool = False  # interfaces to come believe no router advertisements: a neighbour could pose as the router
 
     def writes(self) -> tuple[str, ...]:
         return ("netns",)
@@ -37,19 +40,23 @@ class MakeNetworkNamespace(Step):
             kernel.unshare(abi.CLONE_NEWNET)
             try:
                 world["netns"] = kernel.open(OWN, os.O_RDONLY)
+                if self.deaf:
+                    kernel.write_file(ADVERTISEMENTS, b"0")
             finally:
                 kernel.setns(home, abi.CLONE_NEWNET)
         finally:
             kernel.close(home)
 
     def explain(self) -> str:
+        deaf = "; its interfaces will believe no router that a neighbour claims to be" * self.deaf
         return (
             "Make a network namespace and keep it by an open file: a world of its own of interfaces, addresses, "
-            "routes and ports, which vanishes with its last user (unshare(2), network_namespaces(7))."
+            f"routes and ports, which vanishes with its last user{deaf} (unshare(2), network_namespaces(7))."
         )
 
     def shell(self) -> str:
-        return 'netns="$dir/netns"\n: >"$netns"\nunshare --net="$netns" true'
+        write = f"sh -c 'echo 0 >{ADVERTISEMENTS}'" if self.deaf else "true"
+        return f'netns="$dir/netns"\n: >"$netns"\nunshare --net="$netns" {write}'
 
     def undone(self) -> str:
         return 'umount "$dir/netns"'

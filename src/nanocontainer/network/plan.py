@@ -3,8 +3,9 @@
     host           no step at all: the container stays in the host's network
     none           MakeNetworkNamespace RaiseLoopback
     container:ID   OpenNetworkNamespace
-    a network      MakeNetworkNamespace RaiseLoopback EnsureBridge HoldAddress ConnectVeth AddAddress AddDefaultRoute,
-                   per published port ReservePort, and PublishPorts
+    networks       MakeNetworkNamespace RaiseLoopback,
+                   for each one EnsureBridge HoldAddress ConnectVeth AddAddress, and AddAddress for link-local ones,
+                   AddDefaultRoute, per published port ReservePort, and PublishPorts
 
 All of these are the host's, before the clone. Where there are any, init's part is EnterNetworkNamespace, before it
 mounts /sys. The slot "netns" is an open file to be closed once init lives: it would keep the namespace. A slot "port …"
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from ..paths import Paths
 from .addresses import mac_of, number_of
+from .allot import exit_of
 from .bridge import AddAddress, AddDefaultRoute, ConnectVeth, EnsureBridge, HoldAddress
 from .model import Network, lock_path, table_name
 from .namespace import EnterNetworkNamespace, MakeNetworkNamespace, OpenNetworkNamespace, RaiseLoopback
@@ -23,7 +25,7 @@ from .publish import PublishPorts, ReservePort
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..plan.step import Step
-    from .allot import Allotment
+    from .allot import Allotment, Endpoint
 
 
 def steps(allotment: Allotment, id: str) -> tuple[list[Step], list[Step]]:
@@ -33,25 +35,48 @@ def steps(allotment: Allotment, id: str) -> tuple[list[Step], list[Step]]:
     enter: list[Step] = [EnterNetworkNamespace()]
     if allotment.mode == "container":
         return [OpenNetworkNamespace(allotment.pid)], enter
-    host: list[Step] = [MakeNetworkNamespace(), RaiseLoopback()]
-    if allotment.network:
-        host += _bridge(allotment, allotment.network, id)
+    host: list[Step] = [MakeNetworkNamespace(deaf=allotment.ipv6 and bool(allotment.endpoints)), RaiseLoopback()]
+    if allotment.endpoints:
+        host += _bridges(allotment, id)
     return host, enter
 
 
-def _bridge(allotment: Allotment, network: Network, id: str) -> list[Step]:
-    paths, ports = Paths(allotment.state), allotment.ports
-    steps: list[Step] = [
-        ensure_bridge(paths, network, allotment.linger),
-        HoldAddress(path=f"{paths.networks}/{network.name}/leases/{allotment.ip}", id=id, names=paths.names),
-        ConnectVeth(network.interface, allotment.link, allotment.mac, network.mtu, hairpin=bool(ports)),
-        AddAddress(allotment.ip, network.prefix),
-    ]
-    if not network.internal:
-        steps.append(AddDefaultRoute(network.gateway))
+def _bridges(allotment: Allotment, id: str) -> list[Step]:
+    paths, ports, endpoints = Paths(allotment.state), allotment.ports, allotment.endpoints
+    steps: list[Step] = []
+    way, way6 = exit_of(endpoints), exit_of(endpoints, six=True)
+    for endpoint in endpoints:
+        published = bool(ports) and endpoint is (way or endpoints[0])
+        steps += endpoint_steps(paths, endpoint, id, allotment.linger, hairpin=published)
+    if way or way6:
+        gateways = (way.network.gateway if way else "", way6.network.gateway6 if way6 else "")
+        steps.append(AddDefaultRoute(*gateways))
     steps += [ReservePort(port.host_port, port.protocol, port.host_ip, id, paths.state) for port in ports]
     if ports:
-        steps.append(PublishPorts(table_name(paths), allotment.ip, ports, id, paths.state))
+        steps.append(PublishPorts(table_name(paths), (way or endpoints[0]).ip, ports, id, paths.state))
+    return steps
+
+
+def endpoint_steps(paths: Paths, endpoint: Endpoint, id: str, linger: int, *, hairpin: bool = False) -> list[Step]:
+    """The steps that put container id on one network; slot "netns" is its network namespace. The default route is not
+    among them: which network has it depends on all (allot.exit_of)."""
+    network = endpoint.network
+    leases = f"{paths.networks}/{network.name}/leases"
+    steps: list[Step] = [
+        ensure_bridge(paths, network, linger),
+        HoldAddress(
+            path=f"{leases}/{endpoint.ip}", id=id, names=paths.names,
+            path6=f"{leases}/{endpoint.ip6}" if endpoint.ip6 else "",
+        ),
+        ConnectVeth(
+            network.interface, endpoint.link, endpoint.mac, network.mtu, endpoint.interface, hairpin=hairpin,
+            ipv6=bool(endpoint.ip6),
+        ),
+        AddAddress(
+            endpoint.ip, network.prefix, endpoint.interface, endpoint.ip6, network.prefix6 if endpoint.ip6 else 0
+        ),
+    ]  # fmt: skip
+    steps += [AddAddress(text, 64 if ":" in text else 16, endpoint.interface) for text in endpoint.link_local]
     return steps
 
 
@@ -69,4 +94,8 @@ def ensure_bridge(paths: Paths, network: Network, linger: int = 0) -> EnsureBrid
         mtu=network.mtu,
         internal=network.internal,
         linger=linger,
+        gateway6=network.gateway6,
+        subnet6=network.subnet6,
+        icc=network.icc,
+        masquerade=network.masquerade,
     )
