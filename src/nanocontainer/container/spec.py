@@ -6,6 +6,7 @@ planner.py fills them. Whatever is decided later, from the host's facts, belongs
 
 from __future__ import annotations
 
+from ..network.attachment import Attachment
 from ..record import Record
 
 TYPE_CHECKING = False
@@ -37,24 +38,6 @@ class Port(Record):
     host_port: int = 0
     host_ip: str = ""
     protocol: str = "tcp"
-
-
-class Attachment(Record):
-    """One --network that is a network: what a container wants on it, empty where it does not mind.
-
-    network: its name. mac: "02:42:…". aliases: other names for the container, on this network. link_local: further
-    addresses, which no network hands out. priority: of several networks the highest has the default route (docker's
-    gw-priority). interface: its name inside, empty for eth0 and so on in their order.
-    """
-
-    network: str
-    ip: str = ""
-    ip6: str = ""
-    mac: str = ""
-    aliases: tuple[str, ...] = ()
-    link_local: tuple[str, ...] = ()
-    priority: int = 0
-    interface: str = ""
 
 
 class Device(Record):

@@ -14,6 +14,7 @@ from ..kernel.calls import Kernel
 from ..paths import claim, release
 from ..record import Record
 from .addresses import check_mac, mac_of, number6_of, number_of, parse, subnet_of
+from .attachment import Attachment
 from .leases import claim_address, claim_address6, name_of, port_name, port_owner, ports_directory
 from .model import DEFAULT, Network, NetworkStore
 
@@ -21,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..container.spec import Attachment, Port, Spec
+    from ..container.spec import Port, Spec
     from ..paths import Paths
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -114,8 +115,6 @@ def attachments(spec: Spec) -> tuple[Attachment, ...]:
 
     InvalidInput where one is named twice, or beside a mode that has no networks.
     """
-    from ..container.spec import Attachment
-
     mode, name = parse_mode(spec.network)
     if mode != "bridge":
         if spec.networks:
