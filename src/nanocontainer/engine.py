@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from .container.zygote import Zygote
     from .image.model import Image
     from .image.progress import Progress
+    from .image.push import Pushed
+    from .image.registry import Access
     from .plan.explanation import Explanation
     from .plan.plan import Plan
     from .plan.telling import Watch
@@ -658,6 +660,29 @@ class Engine:
         if is_tiny(reference):
             return ensure_tiny(self.life.images)
         return pull(self.life.images, reference, platform=platform, on_progress=on_progress)
+
+    def push(
+        self,
+        name: str,
+        *,
+        all_tags: bool = False,
+        compress: str = "",
+        access: Access | None = None,
+        on_progress: OnProgress = None,
+        on_note: Callable[[str], None] | None = None,
+    ) -> list[Pushed]:
+        """Send an image to the registry of its name; all_tags: every tag of that repository. What is there is not sent
+        again, and a pulled image keeps its digest where it can. compress: gzip (default) or zstd. on_note: told where
+        digests change. NotFound, NotPermitted, Unreachable; nothing half has a name."""
+        from .image.push import push
+        from .image.tiny import is_tiny
+
+        if is_tiny(name):
+            self.image(name)
+        return push(
+            self.life.images, name, all_tags=all_tags, compress=compress, access=access, on_progress=on_progress,
+            on_note=on_note,
+        )  # fmt: skip
 
     def load(self, source: str | BinaryIO, on_progress: OnProgress = None, *, platform: str = "") -> list[Image]:
         """Read images from a docker-archive or an OCI layout: a path, or an open binary file. platform: which of an

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ..image.progress import Progress as Event
 
 _PAUSE = 0.05  # seconds between two drawings
-_DONE = ("Pull complete", "Already exists", "Loaded")
+_DONE = ("Pull complete", "Already exists", "Loaded", "Pushed", "Layer already exists")
+_MOVING = ("Downloading", "Extracting", "Compressing", "Pushing")
 
 
 class Progress:
@@ -44,7 +45,7 @@ class Progress:
         """A line of text: above the bars, or below them when all of them are full."""
         if self.silent:
             return
-        if self.layers and all(event.status in _DONE for event in self.layers.values()):
+        if self.layers and all(is_done(event) for event in self.layers.values()):
             self.layers, self.drawn = {}, 0
         up = f"\x1b[{self.drawn}A\x1b[J" if self.drawn else ""
         self.drawn = 0
@@ -61,7 +62,7 @@ class Progress:
         before = self.layers.get(event.id)
         self.layers[event.id] = event
         if not self.live:
-            if (before is None or before.status != event.status) and event.status not in ("Downloading", "Extracting"):
+            if (before is None or before.status != event.status) and event.status not in _MOVING:
                 err(f"{event.id}: {event.status}\n")
             return
         if before is None or before.status != event.status:
@@ -81,8 +82,8 @@ class Progress:
         events = list(self.layers.values())
         room = max(rows - 2, 1)
         if len(events) > room:
-            done = sum(event.status in _DONE for event in events)
-            shown = [event for event in events if event.status not in _DONE][: room - 1]
+            done = sum(is_done(event) for event in events)
+            shown = [event for event in events if not is_done(event)][: room - 1]
             lines = [self._line(event, columns) for event in shown]
             lines.append(f"{done} of {len(events)} layers complete"[: columns - 1])
         else:
@@ -94,12 +95,12 @@ class Progress:
 
     def _line(self, event: Event, columns: int) -> str:
         text = f"{event.id}: {event.status}"
-        if not event.total or event.status in _DONE:
-            return self._paint(text[: columns - 1], "32" if event.status in _DONE else "")
+        if not event.total or is_done(event):
+            return self._paint(text[: columns - 1], "32" if is_done(event) else "")
         sizes = f" {units.size(event.current)}/{units.size(event.total)}"
         began, start = self.speed.get(event.id, (time.monotonic(), 0))
         seconds = time.monotonic() - began
-        if event.status == "Downloading" and seconds > 0.5:
+        if event.status in ("Downloading", "Pushing") and seconds > 0.5:
             sizes += f" {units.size((event.current - start) / seconds, digits=3)}/s"
         space = columns - 1 - 28 - len(sizes) - 4
         if space < 10:
@@ -111,6 +112,10 @@ class Progress:
 
     def _paint(self, text: str, code: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if code and self.colour else text
+
+
+def is_done(event: Event) -> bool:
+    return event.status in _DONE or event.status.startswith("Mounted from")
 
 
 def _is_layer(id: str) -> bool:

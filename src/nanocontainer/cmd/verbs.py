@@ -31,6 +31,7 @@ VERBS: dict[str, Verb] = {
     "rm": ("containers", "RM", "Container", "Remove one or more containers"),
     "rmi": ("images", "RMI", "Image", "Remove one or more images"),
     "tag": ("images", "TAG", "Image", "Give an image another name"),
+    "push": ("push", "PUSH", "Image", "Send an image to a registry"),
     "save": ("imagefiles", "SAVE", "Image", "Save images to a tar archive or to stdout"),
     "load": ("imagefiles", "LOAD", "Image", "Load images from a tar archive or from stdin"),
     "import": ("imagefiles", "IMPORT", "Image", "Make an image of a tar archive of a root file system"),
@@ -66,7 +67,7 @@ HIDDEN: dict[str, Verb] = {
 # Words of docker and podman that we do not have yet: whoever types one shall not be sent to look for a typing error.
 LATER = frozenset(
     "build builder buildx compose context cp diff events history kube login logout manifest "
-    "network play pod port push rename search secret stats swarm top unshare update volume".split()
+    "network play pod port rename search secret stats swarm top unshare update volume".split()
 ) | {"system df", "system events", "system prune"}
 
 _IMAGE_INSPECT: Verb = ("inspect", "IMAGE_INSPECT", "", "Show all that is known of images, as JSON")
@@ -99,6 +100,7 @@ GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
             "list": "images",
             "prune": ("images", "PRUNE", "", "Remove unused images"),
             "pull": "pull",
+            "push": "push",
             "rm": "rmi",
             "remove": "rmi",
             "save": "save",

@@ -90,9 +90,9 @@ def sweep(store: ImageStore) -> list[str]:
                 swept.append(place)
             claims.release(place, lock)
         store.mend()
-        for directory in ("refs", "ids", "blobs/sha256"):
+        for directory, wanted in (("refs", None), ("ids", None), ("blobs/sha256", blobs), ("packed", needed)):
             for entry in _entries(f"{store.root}/{directory}"):
-                unneeded = directory == "blobs/sha256" and blobs is not None and entry not in blobs
+                unneeded = wanted is not None and entry not in wanted
                 if unneeded or entry.endswith(".tmp"):  # temporary files are made under the lock that we hold
                     remove_tree(f"{store.root}/{directory}/{entry}")
                     swept.append(f"{store.root}/{directory}/{entry}")

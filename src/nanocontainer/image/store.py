@@ -4,6 +4,7 @@
     images/refs/<reference>      symlink to ../ids/<hex>.json; "/" is written "%"
     images/blobs/sha256/<hex>    configuration and manifest, byte for byte
     images/layers/<hex>          an unpacked layer by its diff id, just as overlayfs wants it (see claims.py)
+    images/packed/<diff id>      digests under which a layer was compressed here: what push need not do again
     images/empty                 the one layer of images that have none
     images/lock                  held alone while refs, ids or blobs change; never while waiting for the network
 

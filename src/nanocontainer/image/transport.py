@@ -52,6 +52,12 @@ class Response:
         self.url = url  # where it came from, after redirects
         self._whole = False
 
+    def __enter__(self) -> Response:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def header(self, name: str) -> str:
         return str(self._raw.headers.get(name, ""))
 
