@@ -43,6 +43,6 @@ PUSH = Command(
     least=1,
     most=1,
     examples=(
-        ("What `nanocontainer tag app localhost:5000/app` has given a name there", "nanocontainer push localhost:5000/app"),
+        ("An image that `tag` has given a name there", "nanocontainer push localhost:5000/app"),
     ),
 )  # fmt: skip
