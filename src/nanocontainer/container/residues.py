@@ -1,9 +1,14 @@
-"""The steps that leave something behind, all of them: whoever recovers must know each kind that a journal can name."""
+"""The steps that leave something behind, all of them: whoever recovers must know each kind that a journal can name.
+
+Kinds of which most containers have none are loaded when a journal names them."""
 
 from __future__ import annotations
 
 from ..network import bridge, publish
+from ..plan.step import Step
 from ..rootfs import files, mounts
 from ..runtime import cgroup, cgroup1
 
 __all__ = ["bridge", "cgroup", "cgroup1", "files", "mounts", "publish"]
+
+Step.elsewhere["EnforceEgress"] = "nanocontainer.network.enforce"

@@ -47,10 +47,18 @@ class Step(Record):
     residue: ClassVar[Residue] = "init"
     part: ClassVar[str] = ""  # of the exported script, where that is not the side's own: see shell.py
     kinds: ClassVar[dict[str, type[Step]]] = {}
+    elsewhere: ClassVar[dict[str, str]] = {}  # class name → module, of kinds that few journals name
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         Step.kinds[cls.__name__] = cls
+
+    @staticmethod
+    def kind(name: str) -> type[Step] | None:
+        """The class of this name; None where no module that we know has it."""
+        if name not in Step.kinds and name in Step.elsewhere:
+            __import__(Step.elsewhere[name])
+        return Step.kinds.get(name)
 
     def reads(self) -> tuple[str, ...]:
         """The slots this step needs."""
