@@ -47,12 +47,12 @@ class Held:
 
     def rules(self, *texts: str) -> None:
         """Another policy, while it runs."""
-        self.step = self.step.replace(rules=texts)
+        self.step = self.step.replace(allowed=texts)
         self.step.do(self.world)
         enforce.ForgetNames(self.step.table, self.bound.id, texts).do(self.world)
 
     def admit(self, name: str, *answers: tuple[str, int]) -> None:
-        told = gate.registered(self.engine.paths, self.bound.id, self.step.rules)
+        told = gate.registered(self.engine.paths, self.bound.id, self.step.allowed)
         assert gate.may_ask(told, name)
         assert gate.admit(Kernel(), told, self.bound.id, name, answers)
 
@@ -210,7 +210,7 @@ def test_names(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     for address in ("127.0.0.1", "169.254.169.254", "10.0.0.1", LAN_HOST, held.free.ip, held.engine.gateway, "::1"):
         held.admit("api.example.com", (address, 60))
         assert address not in nft.run(f"list set inet {held.step.table} fresh4_{bound.id[:12]}")
-    told = gate.registered(held.engine.paths, bound.id, held.step.rules)
+    told = gate.registered(held.engine.paths, bound.id, held.step.allowed)
     assert not gate.may_ask(told, "example.com") and not gate.may_ask(told, "secret.attacker.net")
     make_dirs(held.engine.paths.live(bound.id))
     gate.flush()
@@ -314,10 +314,10 @@ def test_after_a_flush(held: Held) -> None:
     make_dirs(paths.container(held.bound.id))
     journal = Journal(f"{paths.container(held.bound.id)}/journal", boot_id())
     journal.note(held.step)
-    journal.note(held.step.replace(rules=("api.example.com:80",)))
+    journal.note(held.step.replace(allowed=("api.example.com:80",)))
     journal.close()
     nft.run(f"delete table inet {held.step.table}\ndelete table bridge {held.step.table}\n")
-    held.step = held.step.replace(rules=("api.example.com:80",))
+    held.step = held.step.replace(allowed=("api.example.com:80",))
     with held.outside.serve(80) as web:
         held.admit("api.example.com", (LAN_OUTSIDE, 60))  # the resolver finds them gone, and restores
         held.bound.talks_to(web, LAN_OUTSIDE, 80)
@@ -336,4 +336,4 @@ def test_the_script_does_the_same(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "127.0.0.1 . tcp . 80" in done.stdout + "" or "::1 . tcp . 80" in done.stdout
     assert done.stdout.rstrip().endswith("}") or table_name(engine.paths) not in done.stdout.splitlines()[-1]
-    assert parse(step.rules).texts == step.rules
+    assert parse(step.allowed).texts == step.allowed

@@ -174,6 +174,6 @@ def test_the_step_in_words() -> None:
     assert "a.com:443, 10.0.0.0/8 (names: the addresses" in step.explain() and "nft(8)" in step.explain()
     assert "getent ahosts a.com" in step.shell() and step.undone()
     assert EnforceEgress.from_dict(step.as_dict()) == step
-    assert "nothing but" in step.replace(rules=("none",)).explain()
+    assert "nothing but" in step.replace(allowed=("none",)).explain()
     assert link_local_of("02:42:ac:1e:00:02") == "fe80::42:acff:fe1e:2"
     assert Rule(name="a").family == 0

@@ -155,7 +155,7 @@ def test_every_step_that_leaves_something_is_known_to_whoever_recovers() -> None
     code = (
         "from nanocontainer.container import residues\n"  # Lifecycle.take_down() loads it before it recovers
         "from nanocontainer.plan.step import Step\n"
-        "known = {*Step.kinds, *(name for name in Step.elsewhere if Step.kind(name))}\n"
+        "known = {*Step.kinds, *(name for name in Step.elsewhere if Step.named(name))}\n"
         "import importlib, pkgutil, nanocontainer\n"
         "for part in ('rootfs', 'runtime', 'network', 'image', 'container'):\n"
         "    package = importlib.import_module(f'nanocontainer.{part}')\n"

@@ -51,12 +51,13 @@ CONCRETE = [kind for kind in KINDS if kind.__name__ not in ABSTRACT]
 BY_TYPE: dict[str, Any] = {
     "str": "/x", "int": 1, "bool": False, "tuple[str, ...]": ("/proc/a", "/proc/b/"), "dict[str, str]": {"a.b": "c"},
     "tuple[tuple[str, int, int], ...]": (("nofile", 1, 2),), "tuple[DeviceRule, ...]": DEFAULT_RULES,
+    "tuple[Leg, ...]": (),
 }  # fmt: skip
 BY_NAME: dict[str, Any] = {
     "namespaces": ("mnt", "pid"), "gateway": "10.0.0.1", "address": "10.0.0.2", "subnet": "10.0.0.0/24",
     "prefix": 24, "propagation": "rprivate", "protocol": "tcp", "host_ip": "", "mac": "02:42:0a:00:00:02", "user": "0",
     "mode": 0o20666, "profile": "default", "machine": "x86_64", "kernel": "6.12.0",
-    "attributes": ("ro",), "groups": (), "options": ("size=1",), "env": ("A=b",), "args": ("true",),
+    "allowed": ("a.example.com:443", "10.0.0.0/8"), "attributes": ("ro",), "groups": (), "options": ("size=1",), "env": ("A=b",), "args": ("true",),
 }  # fmt: skip
 
 

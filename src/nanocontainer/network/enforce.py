@@ -31,13 +31,13 @@ class EnforceEgress(Step):
 
     table: str
     id: str
-    rules: tuple[str, ...]  # of --allow-out; ("none",): nothing
+    allowed: tuple[str, ...]  # of --allow-out; ("none",): nothing
     legs: tuple[Leg, ...]
     lock: str  # under which the table is made and removed
 
     @property
     def policy(self) -> Policy:
-        return parse(self.rules)
+        return parse(self.allowed)
 
     @property
     def script(self) -> str:
@@ -49,14 +49,14 @@ class EnforceEgress(Step):
             world.kernel.nft(begin + self.script)
 
     def explain(self) -> str:
-        addresses = ", ".join(address for leg in self.legs for address in (*leg.own4[:1], *leg.own6[:1]))
-        if self.rules == (NONE,):
+        own = ", ".join(address for leg in self.legs for address in (*leg.own4[:1], *leg.own6[:1]))
+        if self.allowed == (NONE,):
             reached = "nothing but their neighbours on the network and the resolver"
         else:
             named = " (names: the addresses that the resolver gives for them)" * any(r.name for r in self.policy.rules)
-            reached = f"{', '.join(self.rules)}{named}, their neighbours on the network and the resolver"
+            reached = f"{', '.join(self.allowed)}{named}, their neighbours on the network and the resolver"
         return (
-            f"Let {addresses} reach {reached}; all else is answered with a reset or an ICMP error, by rules that see "
+            f"Let {own or 'the container'} reach {reached}; all else is answered with a reset or an ICMP error, by rules that see "
             "each packet before any address translation (nft(8))."
         )
 
@@ -105,10 +105,10 @@ class ForgetNames(Step):
 
     table: str
     id: str
-    rules: tuple[str, ...]
+    allowed: tuple[str, ...]
 
     def do(self, world: World) -> None:
-        kernel, policy, key = world.kernel, parse(self.rules), egress_rules.key_of(self.id)
+        kernel, policy, key = world.kernel, parse(self.allowed), egress_rules.key_of(self.id)
         for kind in egress_rules.NAMED:
             for family in (4, 6):
                 try:

@@ -82,7 +82,7 @@ def read(path: str) -> Iterator[Entry]:
             boot, name, fields = str(data["boot"]), str(data["step"]), data["data"]
         except (ValueError, KeyError, TypeError):
             continue
-        kind = Step.kind(name)
+        kind = Step.named(name)
         try:
             step = kind.from_dict(fields) if kind and kind.residue != "init" else None
         except (TypeError, AttributeError):

@@ -69,6 +69,11 @@ OPENINGS: dict[str, Opening] = {
     "AddAddress": Opening("The cable has no address: nobody can be reached.", needed=("AddDefaultRoute",)),
     "AddDefaultRoute": Opening("No way out: only its own network can be reached. This closes more than it opens."),
     "PublishPorts": Opening("Nobody from outside reaches the port, though it is reserved for the container."),
+    "EnforceEgress": Opening(
+        "--allow-out is a wish: only names are refused by the resolver, and who knows an address reaches it, the "
+        "host's own services too. Try wget http://1.1.1.1."
+    ),
+    "ForgetNames": Opening("Connections go on that names have opened which are allowed no more."),
     "OpenNetworkNamespace": Opening("There is no network to join: it stands in the host's, as --network host."),
     "MountOverlay": Opening("There is no root file system."),
     "WriteFile": Opening(

@@ -54,7 +54,7 @@ class Step(Record):
         Step.kinds[cls.__name__] = cls
 
     @staticmethod
-    def kind(name: str) -> type[Step] | None:
+    def named(name: str) -> type[Step] | None:
         """The class of this name; None where no module that we know has it."""
         if name not in Step.kinds and name in Step.elsewhere:
             __import__(Step.elsewhere[name])
