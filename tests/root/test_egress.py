@@ -64,9 +64,6 @@ class Held:
 
 
 def legs_of(container: Container) -> tuple[egress_rules.Leg, ...]:
-    a = container.allotment
-    if not hasattr(a, "endpoints"):
-        return (egress_rules.Leg(a.network.interface, a.link, (a.ip,), (), a.gateway, "", a.network.subnet, ""),)
     return enforce.legs_of(container.allotment.endpoints)
 
 

@@ -57,7 +57,8 @@ BY_NAME: dict[str, Any] = {
     "namespaces": ("mnt", "pid"), "gateway": "10.0.0.1", "address": "10.0.0.2", "subnet": "10.0.0.0/24",
     "prefix": 24, "propagation": "rprivate", "protocol": "tcp", "host_ip": "", "mac": "02:42:0a:00:00:02", "user": "0",
     "mode": 0o20666, "profile": "default", "machine": "x86_64", "kernel": "6.12.0",
-    "allowed": ("a.example.com:443", "10.0.0.0/8"), "attributes": ("ro",), "groups": (), "options": ("size=1",), "env": ("A=b",), "args": ("true",),
+    "allowed": ("a.example.com:443", "10.0.0.0/8"),
+    "attributes": ("ro",), "groups": (), "options": ("size=1",), "env": ("A=b",), "args": ("true",),
 }  # fmt: skip
 
 

@@ -17,10 +17,11 @@ from .model import lock_path, table_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any, ClassVar
+    from typing import ClassVar
 
     from ..kernel.calls import Kernel
     from ..plan.step import Residue, Side
+    from .allot import Endpoint
 
 
 class EnforceEgress(Step):
@@ -56,8 +57,8 @@ class EnforceEgress(Step):
             named = " (names: the addresses that the resolver gives for them)" * any(r.name for r in self.policy.rules)
             reached = f"{', '.join(self.allowed)}{named}, their neighbours on the network and the resolver"
         return (
-            f"Let {own or 'the container'} reach {reached}; all else is answered with a reset or an ICMP error, by rules that see "
-            "each packet before any address translation (nft(8))."
+            f"Let {own or 'the container'} reach {reached}; all else is answered with a reset or an ICMP error, by "
+            "rules that see each packet before any address translation (nft(8))."
         )
 
     def shell(self) -> str:
@@ -149,7 +150,7 @@ def elements_of(said: str) -> Iterable[tuple[str, str]]:
         yield " ".join(words[:end]), comment.partition('"')[0] if found else ""
 
 
-def legs_of(endpoints: Iterable[Any]) -> tuple[Leg, ...]:
+def legs_of(endpoints: Iterable[Endpoint]) -> tuple[Leg, ...]:
     """A container's places on its networks, as far as a policy is concerned with them."""
     found = []
     for one in endpoints:
