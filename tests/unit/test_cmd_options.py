@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nanocontainer.cmd import flags, mountflags, portflags
 from nanocontainer.cmd.options import specification
 from nanocontainer.cmd.run import RUN
-from nanocontainer.container.spec import Device, Limits, Mount, Port, Rate, Spec, Ulimit
+from nanocontainer.container.spec import Attachment, Device, Limits, Mount, Port, Rate, Spec, Ulimit
 from nanocontainer.errors import InvalidInput, Unsupported
 
 
@@ -24,6 +24,12 @@ def spec(*words: str) -> Spec:
 def test_nothing_given_is_the_default() -> None:
     assert spec("debian") == Spec("debian")
     assert spec("debian", "ls", "--rm") == Spec("debian", command=("ls", "--rm"))
+
+
+LONG_FORM = (
+    "name=back,alias=a,alias=b,ip=10.2.0.9,ip6=fd00::9,mac-address=02-00-00-00-00-09,link-local-ip=fe80::1,"
+    "gw-priority=-1,driver-opt=com.docker.network.endpoint.ifname=lan0"
+)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +61,15 @@ def test_nothing_given_is_the_default() -> None:
         (["--add-host", "db:10.0.0.1", "--add-host=gw=host-gateway", "--add-host", "six:::1"], "extra_hosts",
          ("db:10.0.0.1", "gw:host-gateway", "six:::1")),
         (["--dns", "1.1.1.1", "--dns", "::1"], "dns", ("1.1.1.1", "::1")),
-        (["--mac-address", "92-D0-C6-0A-29-33"], "mac", "92:d0:c6:0a:29:33"),
+        (["--mac-address", "92-D0-C6-0A-29-33"], "networks", (Attachment("bridge", mac="92:d0:c6:0a:29:33"),)),
+        (["--network", "web", "--ip", "10.1.0.5", "--ip6=fd00::5", "--network-alias", "db", "--net-alias=sql",
+          "--link-local-ip", "169.254.1.1", "--link-local", "fe80::7"], "networks",
+         (Attachment("web", "10.1.0.5", "fd00::5", aliases=("db", "sql"), link_local=("169.254.1.1", "fe80::7")),)),
+        (["--network", "web", "--network=back"], "networks", (Attachment("web"), Attachment("back"))),
+        (["--network", "name=default"], "network", "bridge"),
+        (["--network", "web", "--network", LONG_FORM], "networks",
+         (Attachment("web"), Attachment("back", "10.2.0.9", "fd00::9", "02:00:00:00:00:09", ("a", "b"), ("fe80::1",),
+                                        -1, "lan0"))),
         (["--pid", "host"], "pid_mode", "host"),
         (["--pid", "container:x"], "pid_mode", "container:x"),
         (["--oom-score-adj", "-500"], "oom_score_adj", -500),
@@ -93,7 +107,7 @@ def test_flags(words: list[str], field: str, value: object) -> None:
         (["--add-host", "x:y"], "invalid --add-host: 'y' is not an IP address"),
         (["--mac-address", "1:2"], "invalid --mac-address"),
         (["--mac-address", "01:00:00:00:00:00"], "invalid --mac-address"),
-        (["--ip", "1.2.3"], "invalid --ip: '1.2.3' is not an IP address"),
+        (["--ip", "1.2.3"], "invalid --ip: '1.2.3' is not an IPv4 address"),
         (["--pid", "web"], "invalid --pid: 'web' is not one of host, container:NAME"),
         (["--pid", "container:"], "invalid --pid"),
         (["--ipc", "container"], "invalid --ipc"),
@@ -110,6 +124,20 @@ def test_flags(words: list[str], field: str, value: object) -> None:
         (["--security-opt", "x"], "invalid --security-opt 'x': known are no-new-privileges, seccomp"),
         (["--security-opt", "no-new-privileges=yes"], "invalid --security-opt 'no-new-privileges=yes'"),
         (["--cap-add", ""], "invalid --cap-add: an empty value"),
+        (["--ip", "::1"], "invalid --ip: '::1' is not an IPv4 address"),
+        (["--network", "web", "--ip6", "10.0.0.1"], "invalid --ip6"),
+        (["--network", "web", "--network", "host"], "--network host cannot be used with another --network"),
+        (["--network", "web", "--network", "name=web,alias=x"], "--network web is given twice"),
+        (["--network", "name=web,ip=10.0.0.1", "--ip", "10.0.0.2"], "--ip cannot be used with the same option"),
+        (["--network", "name=host,alias=x"], "options belong to a network, and host is none"),
+        (["--network", "none", "--ip", "10.0.0.2"], "--ip cannot be used with --network none"),
+        (["--network", "container:x", "--mac-address", "02:00:00:00:00:09"], "--mac-address cannot be used with"),
+        (["--network", "alias=x"], "it does not name a network"),
+        (["--network", "name=web,aliass=x"], "there is no option 'aliass'"),
+        (["--network", "name=web,ip"], "is not of the form NAME=value"),
+        (["--network", "name=web,gw-priority=high"], "gw-priority"),
+        (["--network", "name=web,driver-opt=com.docker.network.endpoint.sysctls=x"], "the one option there is"),
+        (["--network", "web", "--network-alias", "a b"], "invalid network alias"),
         (["--network", "host", "-p", "80:80"], "--publish cannot be used with --network host"),
         (["--network", "container:x", "-h", "y"], "--hostname cannot be used with --network container:NAME"),
         (["--uts", "host", "-h", "y"], "--hostname cannot be used with --uts host"),
@@ -127,8 +155,7 @@ def test_bad_values(words: list[str], message: str) -> None:
     "words",
     [
         ["--restart", "always"], ["--restart=on-failure:3"], ["--userns=auto"], ["--isolation", "hyperv"],
-        ["--network", "a", "--network", "b"], ["--network", "name=a,alias=b"], ["--log-driver", "syslog"],
-        ["--ip", "::1"],
+        ["--log-driver", "syslog"],
         ["-v", "/a:/b:O"], ["--mount", "type=volume,dst=/x,volume-opt=a=b"], ["-p", "8000-8005:80"],
         ["--tmpfs", "/x:uid=1000"],
     ],
@@ -142,8 +169,8 @@ def test_not_supported_yet(words: list[str]) -> None:
 @pytest.mark.parametrize(
     "flag",
     [
-        "--health-cmd", "--gpus", "--link", "--volumes-from", "--cgroup-parent", "--runtime", "--storage-opt", "--ip6",
-        "--network-alias", "--memory-swappiness", "--oom-kill-disable", "--annotation",
+        "--health-cmd", "--gpus", "--link", "--volumes-from", "--cgroup-parent", "--runtime", "--storage-opt",
+        "--memory-swappiness", "--oom-kill-disable", "--annotation",
     ],
 )  # fmt: skip
 def test_flags_that_docker_has_are_known(flag: str) -> None:

@@ -33,6 +33,7 @@ def specification(given: flags.Given) -> Spec:
     fields: dict[str, Any] = {"image": given.args[0], "command": tuple(given.args[1:])}
     limits: dict[str, Any] = {}
     mounts: list[Any] = []
+    of_network: list[str] = []
     for name in given.named:
         value = given.values[name]
         if name in FIELDS:
@@ -46,6 +47,8 @@ def specification(given: flags.Given) -> Spec:
             mounts += [getattr(mountflags, name)(item) for item in value]
         elif name in RATES:
             limits["rates"] = (*limits.get("rates", ()), *(_rate(name, RATES[name], item) for item in value))
+        elif name in NETWORK:
+            of_network.append(name)
         elif name in ONLY and value not in ONLY[name]:
             raise Unsupported(f"--{name} {value} is not supported yet")
     if mounts:
@@ -54,6 +57,12 @@ def specification(given: flags.Given) -> Spec:
             twice = next(mount.target for mount in mounts if [other.target for other in mounts].count(mount.target) > 1)
             raise InvalidInput("duplicate mount point", f"{twice} is mounted twice")
         fields["mounts"] = tuple(mounts)
+    if of_network == ["network"] and len(given["network"]) == 1 and "=" not in given["network"][0]:
+        fields["network"] = _network("network", given["network"])
+    elif of_network:
+        from . import networkflags
+
+        fields |= networkflags.networks(given)
     if "env-file" in given or "env" in given:
         fields["env"] = environment(given)
     if "label-file" in given or "label" in given:
@@ -129,10 +138,6 @@ def _bounded(least: int, most: int) -> Reader:
 
 
 def _network(flag: str, items: list[str]) -> str:
-    if len(items) > 1:
-        raise Unsupported("more than one --network is not supported yet")
-    if "=" in items[0]:
-        raise Unsupported("options of --network are not supported yet", items[0])
     if not items[0]:
         raise InvalidInput(f"invalid --{flag}", "an empty name")
     return "bridge" if items[0] == "default" else items[0]
@@ -192,13 +197,8 @@ def _address(flag: str, value: str) -> str:
     return value
 
 
-def _ip(flag: str, value: str) -> str:
-    if ":" in value:
-        raise Unsupported("IPv6 addresses for --ip are not supported yet")
-    return _address(flag, value)
-
-
-def _mac(flag: str, value: str) -> str:
+def mac_address(flag: str, value: str) -> str:
+    """A MAC address in lower case, or InvalidInput."""
     parts = value.replace("-", ":").split(":")
     if len(parts) != 6 or not all(len(part) == 2 and set(part) <= set("0123456789abcdefABCDEF") for part in parts):
         raise InvalidInput(f"invalid --{flag}", f"{value!r} is not a MAC address")
@@ -273,14 +273,12 @@ def _check(fields: dict[str, Any]) -> None:
     if fields.get("network") == "host" and fields.get("ports"):
         raise InvalidInput("--publish cannot be used with --network host", "the container has the host's ports")
     if str(fields.get("network", "")).startswith("container:"):
-        for field, flag in (("hostname", "hostname"), ("ports", "publish"), ("mac", "mac-address"), ("dns", "dns"),
-                            ("extra_hosts", "add-host"), ("ip", "ip")):  # fmt: skip
+        for field, flag in (("hostname", "hostname"), ("ports", "publish"), ("dns", "dns"),
+                            ("extra_hosts", "add-host")):  # fmt: skip
             if fields.get(field):
                 raise InvalidInput(
                     f"--{flag} cannot be used with --network container:NAME", "the network is not its own"
                 )
-    if fields.get("ip") and fields.get("network", "bridge") in ("none", "host"):
-        raise InvalidInput(f"--ip cannot be used with --network {fields['network']}")
     if fields.get("uts_mode") == "host" and (fields.get("hostname") or fields.get("domainname")):
         raise InvalidInput("--hostname cannot be used with --uts host", "the host's name would change")
     limits: Limits = fields.get("limits", Limits())
@@ -312,13 +310,10 @@ FIELDS: dict[str, tuple[str, Reader | None]] = {
     "hostname": ("hostname", None),
     "init": ("init", None),
     "interactive": ("open_stdin", None),
-    "ip": ("ip", _ip),
     "ipc": ("ipc_mode", _namespace("", "private", "shareable", "host", "container")),
     "log-driver": ("log_driver", _driver),
     "log-opt": ("log_options", _pairs),
-    "mac-address": ("mac", _mac),
     "name": ("name", _name),
-    "network": ("network", _network),
     "oom-score-adj": ("oom_score_adj", _bounded(-1000, 1000)),
     "pid": ("pid_mode", _namespace("", "host", "container")),
     "privileged": ("privileged", None),
@@ -353,6 +348,7 @@ LIMITS = {
     "pids-limit": "pids",
 }
 RATES = {f"device-{way}-{unit}": f"{way}_{unit}" for way in ("read", "write") for unit in ("bps", "iops")}
+NETWORK = frozenset(("ip", "ip6", "link-local-ip", "mac-address", "network", "network-alias"))
 MOUNTS = frozenset(("mount", "tmpfs", "volume"))
 # Flags of docker of which we have the default only.
 ONLY = {
