@@ -39,7 +39,7 @@ CONTAINER: Table = (
     ("shm-size", "", "bytes", 64 << 20, "Size of /dev/shm"),
     ("device", "", "list", None, "Add a device of the host (SOURCE[:TARGET][:rwm])"),
     "Network",
-    ("network", "", "list network", None, "Network (none, host, container:NAME, NET or name=NET,ip=,...), also several"),
+    ("network", "", "list network", None, "Network: none, host, container:NAME, NET, name=NET,ip=,...; also several"),
     ("publish", "p", "list", None, "Publish a port ([[IP:]HOST:]CONTAINER[/PROTOCOL]; no HOST: a free one)"),
     ("publish-all", "P", "bool", False, "Publish all exposed ports to free ports of the host"),
     ("expose", "", "list", None, "Expose a port or a range of ports"),
