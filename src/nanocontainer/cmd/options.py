@@ -240,6 +240,12 @@ def _ulimits(flag: str, items: list[str]) -> tuple[Ulimit, ...]:
     return tuple(limits.values())
 
 
+def _allow_out(flag: str, items: list[str]) -> tuple[str, ...]:
+    from ..network.egress import parse
+
+    return parse(items).texts
+
+
 def _security(flag: str, items: list[str]) -> tuple[str, ...]:
     """Words of the form NAME=VALUE; a seccomp profile's path is absolute, since the engine may stand somewhere else."""
     from ..container.confinement import security_word
@@ -294,6 +300,7 @@ def _check(fields: dict[str, Any]) -> None:
 
 FIELDS: dict[str, tuple[str, Reader | None]] = {
     "add-host": ("extra_hosts", _hosts),
+    "allow-out": ("allow_out", _allow_out),
     "cap-add": ("cap_add", _tuple),
     "cap-drop": ("cap_drop", _tuple),
     "cgroupns": ("cgroupns", _namespace("private", "host")),

@@ -43,6 +43,7 @@ CONTAINER: Table = (
     ("publish", "p", "list", None, "Publish a port ([[IP:]HOST:]CONTAINER[/PROTOCOL]; no HOST: a free one)"),
     ("publish-all", "P", "bool", False, "Publish all exposed ports to free ports of the host"),
     ("expose", "", "list", None, "Expose a port or a range of ports"),
+    ("allow-out", "", "list", None, "Let nothing else be reached (NAME, *.NAME, ADDRESS, SUBNET[:PORT], none)"),
     ("hostname", "h", "string", "", "Host name of the container"),
     ("domainname", "", "string", "", "NIS domain name of the container"),
     ("ip", "", "string", "", "IPv4 address (such as 172.30.100.104)"),

@@ -150,12 +150,28 @@ def resolve(spec: Spec, image: Image, *, id: str, name: str, created: str, noden
         labels={**config.labels, **spec.labels},
         mounts=(*spec.mounts, *anonymous),
         network=networks[0].network if networks else spec.network,
+        allow_out=_allow_out(spec) if spec.allow_out else (),
         networks=networks,
         exposed=tuple(dict.fromkeys((*config.exposed, *spec.exposed))),
         stop_signal=spec.stop_signal or config.stop_signal,
     )
     check(done)
     return done
+
+
+def _allow_out(spec: Spec) -> tuple[str, ...]:
+    """The rules of what may be reached, checked, in their one form."""
+    from ..network import egress
+
+    mode, _ = allot.parse_mode(spec.network)
+    if mode != "bridge":
+        why = {
+            "host": "the host's network has no cable that belongs to the container alone",
+            "none": "without a network nothing can be reached",
+            "container": "what may be reached is up to the container whose network is shared",
+        }[mode]
+        raise InvalidInput(f"--allow-out cannot be used with --network {spec.network}", why)
+    return egress.parse(spec.allow_out).texts
 
 
 def _environment(spec: Spec, image: tuple[str, ...], hostname: str) -> tuple[str, ...]:
@@ -247,7 +263,7 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
     if not spec.privileged:
         rules = (*(device.rule() for device in inputs.devices), *map(parse_rule, spec.device_rules))
         host.append(AllowDevices((*DEFAULT_RULES, *rules)))
-    net_host, net_inside = network_plan.steps(allotment, spec.id)
+    net_host, net_inside = network_plan.steps(allotment, spec.id, spec.allow_out)
     host += net_host
     host += overlay_steps(inputs.layers, directory, append=facts.since(6, 5), volatile=spec.auto_remove)
     host += [WriteFile(f"{directory}/{name}", content) for name, content in inputs.files.items()]

@@ -118,6 +118,7 @@ class Spec(Record):
     shm_size: int = 64 << 20
     network: str = "bridge"
     networks: tuple[Attachment, ...] = ()
+    allow_out: tuple[str, ...] = ()  # rules of what may be reached (network/egress.py); empty: everything
     ports: tuple[Port, ...] = ()
     publish_all: bool = False
     exposed: tuple[str, ...] = ()  # "80/tcp", of the image and --expose

@@ -3,7 +3,7 @@
     host           no step at all: the container stays in the host's network
     none           MakeNetworkNamespace RaiseLoopback
     container:ID   OpenNetworkNamespace
-    networks       MakeNetworkNamespace RaiseLoopback,
+    networks       MakeNetworkNamespace RaiseLoopback, EnforceEgress where not everything may be reached,
                    for each one EnsureBridge HoldAddress ConnectVeth AddAddress, and AddAddress for link-local ones,
                    AddDefaultRoute, per published port ReservePort, and PublishPorts
 
@@ -28,14 +28,19 @@ if TYPE_CHECKING:
     from .allot import Allotment, Endpoint
 
 
-def steps(allotment: Allotment, id: str) -> tuple[list[Step], list[Step]]:
-    """(host steps, inside steps) of container id."""
+def steps(allotment: Allotment, id: str, allow_out: tuple[str, ...] = ()) -> tuple[list[Step], list[Step]]:
+    """(host steps, inside steps) of container id. allow_out: rules of what it may reach (egress.py); empty: all."""
     if allotment.mode == "host":
         return [], []
     enter: list[Step] = [EnterNetworkNamespace()]
     if allotment.mode == "container":
         return [OpenNetworkNamespace(allotment.pid)], enter
     host: list[Step] = [MakeNetworkNamespace(deaf=allotment.ipv6 and bool(allotment.endpoints)), RaiseLoopback()]
+    if allow_out and allotment.endpoints:
+        from . import enforce
+
+        legs = enforce.legs_of(allotment.endpoints)
+        host.append(enforce.step(Paths(allotment.state), id, allow_out, legs))
     if allotment.endpoints:
         host += _bridges(allotment, id)
     return host, enter
