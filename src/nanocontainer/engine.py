@@ -38,12 +38,15 @@ if TYPE_CHECKING:
     from .container.logs import LogLine
     from .container.recording import Recorded
     from .container.spec import Container, Spec
+    from .container.usage import Usage
     from .container.why import Why
     from .container.zygote import Zygote
+    from .image.details import Details, HistoryLine
     from .image.model import Image
     from .image.progress import Progress
     from .image.push import Pushed
     from .image.registry import Access
+    from .image.usage import Sharing
     from .plan.explanation import Explanation
     from .plan.plan import Plan
     from .plan.telling import Watch
@@ -649,6 +652,48 @@ class Engine:
     def images(self, on_broken: Callable[[NanoError], None] | None = None) -> list[Image]:
         """All images of the store."""
         return self.life.images.list(on_broken)
+
+    def history(self, name: str) -> list[HistoryLine]:
+        """The steps that made an image, the newest first. NotFound, Corrupt."""
+        from .image.details import history
+
+        return history(self.life.images, self.image(name))
+
+    def image_inspect(self, name: str) -> Details:
+        """All that is known of an image: its record, its whole configuration, where its layers lie. NotFound."""
+        from .image.details import details
+
+        return details(self.life.images, self.image(name))
+
+    def image_prune(
+        self,
+        *,
+        all: bool = False,
+        until: str = "",
+        labels: Sequence[str] = (),
+        without: Sequence[str] = (),
+        on_error: Callable[[NanoError], None] | None = None,
+    ) -> tuple[list[str], int]:
+        """Remove images that no container uses and that have no name; all: with names too. until: only those made
+        before (a time, or a duration back from now). labels, without: NAME or NAME=VALUE that they must have, or must
+        not. What was done, in docker's lines, and the bytes of files in the layers that are gone."""
+        from .container.pruning import prune_images
+
+        return prune_images(
+            self.life, self.remove_image, all=all, until=until, labels=labels, without=without, on_error=on_error
+        )
+
+    def image_sharing(self) -> dict[str, Sharing]:
+        """By image id: bytes in layers that other images have too, and in those that only it has."""
+        from .image.usage import sharing
+
+        return sharing(self.life.images, self.life.images.list(lambda error: None))
+
+    def df(self) -> Usage:
+        """Where the space went: images and their layers, containers, volumes."""
+        from .container.usage import usage
+
+        return usage(self.life)
 
     def pull(self, reference: str, *, platform: str = "", on_progress: OnProgress = None) -> Image:
         """Bring an image from its registry. platform: os/arch[/variant], default the host's. Unreachable, NotFound,

@@ -10,6 +10,7 @@ from nanocontainer.cmd.main import App, main
 from nanocontainer.container.attach import Client, Session
 from nanocontainer.container.spec import Container, Port, Spec, State
 from nanocontainer.errors import NotFound
+from nanocontainer.image.details import Details
 from nanocontainer.image.model import Image, ImageConfig
 from nanocontainer.paths import Paths
 
@@ -69,6 +70,13 @@ class FakeEngine:
             if name in (image.id, "nginx", "nginx:latest") and image.names:
                 return image
         raise NotFound(f"no such image: {name}")
+
+    def image_inspect(self, name: str) -> Details:
+        return Details(self.image(name), layers=("/layers/1",))
+
+    def image_prune(self, **how: Any) -> tuple[list[str], int]:
+        self._ask("image_prune", how["all"], how["until"], how["labels"], how["without"])
+        return [f"Untagged: {self.stored[-1].id}"], self.stored[-1].size
 
     def images(self, on_broken: Any = None) -> list[Image]:
         return self.stored

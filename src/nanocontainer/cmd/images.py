@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ..clock import parse_time
 from ..errors import InvalidInput, NanoError, NotFound
 from . import units
-from .flags import Command, Given
+from .flags import Command, Given, read_bool
 from .main import complain
 from .output import out
 from .progress import Progress, full_name
@@ -13,9 +14,11 @@ from .table import render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ..image.model import Image
+    from ..image.usage import Sharing
     from .main import App
 
 NONE = "<none>"
@@ -59,11 +62,12 @@ def images(app: App, given: Given) -> int:
     if given.args:
         wanted.setdefault("reference", []).append(given.args[0])
     form, whole = given["format"], given["no-trunc"]
+    fits, more = _wanted(app, wanted), _more(app)
     rows = [
-        fields(image, repository, tag, digest, whole)
+        fields(image, repository, tag, digest, whole, more)
         for image in sorted(app.engine.images(complain), key=lambda image: image.created, reverse=True)
         for repository, tag, digest in names(image, given["digests"] or "Digest" in form or form == "json")
-        if _matches(app, image, repository, tag, wanted)
+        if fits(image, repository, tag)
     ]
     if given["quiet"] and form in ("", "table"):
         out("".join(f"{row['ID']}\n" for row in rows))
@@ -95,8 +99,10 @@ def names(image: Image, digests: bool) -> list[tuple[str, str, str]]:
     return sorted(rows) or [(NONE, NONE, NONE)]
 
 
-def fields(image: Image, repository: str, tag: str, digest: str, whole: bool) -> dict[str, Any]:
-    """What a row can show, by docker's field names."""
+def fields(
+    image: Image, repository: str, tag: str, digest: str, whole: bool, more: Callable[[str], dict[str, str]]
+) -> dict[str, Any]:
+    """What a row can show, by docker's field names. more: what costs a look at all images and containers, by field."""
     size = units.size(image.size, digits=3)
     return {
         "ID": image.id if whole else image.id.removeprefix("sha256:")[:12],
@@ -107,28 +113,69 @@ def fields(image: Image, repository: str, tag: str, digest: str, whole: bool) ->
         "CreatedAt": units.local(image.created),
         "Size": size,
         "VirtualSize": size,
-        "Containers": "N/A",
-        "SharedSize": "N/A",
-        "UniqueSize": "N/A",
+        "Containers": lambda: more(image.id)["Containers"],
+        "SharedSize": lambda: more(image.id)["SharedSize"],
+        "UniqueSize": lambda: more(image.id)["UniqueSize"],
     }
 
 
-def _matches(app: App, image: Image, repository: str, tag: str, wanted: dict[str, list[str]]) -> bool:
-    for name, values in wanted.items():
-        if name == "label":
-            found = has_labels(image.config.labels, values)
-        elif name == "dangling":
-            found = any((value in ("true", "1")) is not bool(image.names) for value in values)
-        elif name == "reference":
-            found = any(_reference_matches(value, repository, tag) for value in values)
-        elif name == "until":
-            found = all(image.created < _until(value) for value in values)
-        else:
-            other = app.engine.image(values[-1]).created
-            found = image.created < other if name == "before" else image.created > other
-        if not found:
-            return False
-    return True
+def _more(app: App) -> Callable[[str], dict[str, str]]:
+    """Of an image by id, what all images and containers have to be looked at for: once, and only if asked."""
+    sharing: dict[str, Sharing] = {}
+    used: list[str] = []
+
+    def of(id: str) -> dict[str, str]:
+        if not sharing:
+            sharing.update(app.engine.image_sharing())
+            used.extend(container.spec.image_id for container in app.engine.containers(all=True))
+        found = sharing.get(id)
+        return {
+            "Containers": str(used.count(id)),
+            "SharedSize": units.size(found.shared, digits=3) if found else "N/A",
+            "UniqueSize": units.size(found.unique, digits=3) if found else "N/A",
+        }
+
+    return of
+
+
+def _wanted(app: App, wanted: dict[str, list[str]]) -> Callable[[Image, str, str], bool]:
+    """Whether a line (image, repository, tag) is wanted; what filters say is read once. Same name: one must hold (of
+    labels all); different names: all must."""
+    import time
+
+    now = time.time_ns()
+    limits = {name: [parse_time(value, now) for value in wanted.get(name, ())] for name in ("until",)}
+    for name in ("before", "since"):
+        limits[name] = [_made(app.engine.image(value)) for value in wanted.get(name, ())]
+    dangling = {_truth(value) for value in wanted.get("dangling", ())}
+
+    def fits(image: Image, repository: str, tag: str) -> bool:
+        made = _made(image)
+        references = wanted.get("reference", ())
+        return (
+            has_labels(image.config.labels, wanted.get("label", []))
+            and (not dangling or (not image.names) in dangling)
+            and (not references or any(_reference_matches(value, repository, tag) for value in references))
+            and all(made < limit for limit in (*limits["until"], *limits["before"]))
+            and all(made > limit for limit in limits["since"])
+        )
+
+    return fits
+
+
+def _made(image: Image) -> int:
+    """When it was made, in nanoseconds; 0 where it does not say, or not sensibly."""
+    try:
+        return parse_time(image.created, 0) if image.created else 0
+    except InvalidInput:
+        return 0
+
+
+def _truth(value: str) -> bool:
+    try:
+        return read_bool(value)
+    except ValueError:
+        raise InvalidInput("invalid --filter", f"dangling={value} is neither true nor false") from None
 
 
 def _reference_matches(pattern: str, repository: str, tag: str) -> bool:
@@ -141,15 +188,6 @@ def _reference_matches(pattern: str, repository: str, tag: str) -> bool:
         tag = ""
     subject = f"{repository}:{tag}" if tag else repository
     return subject.count("/") == pattern.count("/") and fnmatchcase(subject, pattern)
-
-
-def _until(text: str) -> str:
-    """RFC 3339 in UTC, as images have it."""
-    import time
-
-    from ..clock import parse_time, rfc3339
-
-    return rfc3339(parse_time(text, time.time_ns()))
 
 
 def rmi(app: App, given: Given) -> int:
@@ -173,23 +211,16 @@ def prune(app: App, given: Given) -> int:
     """`image prune`: images without a name; with --all also those that no container uses."""
     from .containers import confirm
 
-    if given["filter"]:
-        raise InvalidInput("--filter of prune is not supported yet")
+    filters = [item.replace("label!=", "label-not=", 1) if item.startswith("label!=") else item
+               for item in given["filter"]]  # fmt: skip
+    wanted = read_filters(filters, ("label", "label-not", "until"))
     everything = given["all"]
     kind = "images without at least one container associated to them" if everything else "dangling images"
     confirm(f"This will remove all {kind}.", given["force"])
-    used = {container.spec.image_id for container in app.engine.containers(all=True)}
-    freed, lines = 0, []
-    for image in app.engine.images():
-        if image.id in used or (image.names and not everything):
-            continue
-        try:
-            for name in image.names or (image.id,):
-                lines += app.engine.remove_image(name)
-        except NanoError as error:  # in use since a moment ago
-            complain(error, app.debug)
-        else:
-            freed += image.size
+    lines, freed = app.engine.image_prune(
+        all=everything, until="".join(wanted.get("until", ["", ""])[-1:]), labels=wanted.get("label", ()),
+        without=wanted.get("label-not", ()), on_error=lambda error: complain(error, app.debug),
+    )  # fmt: skip
     if lines:
         out("Deleted Images:\n" + "".join(f"{line[:1].lower()}{line[1:]}\n" for line in lines) + "\n")
     out(f"Total reclaimed space: {units.size(freed)}\n")
@@ -233,7 +264,7 @@ RMI = Command(
     "Remove names of images, and images with their last name.",
     (
         ("force", "f", "bool", False, "Remove it although a stopped container uses it; a missing one is no failure"),
-        ("no-prune", "", "later", None, ""),
+        ("no-prune", "", "bool", False, ""),  # of parents without a name: there are none here
         ("platform", "", "later", None, ""),
     ),
     rmi,
@@ -247,7 +278,7 @@ PRUNE = Command(
     (
         ("all", "a", "bool", False, "Remove all images that no container uses"),
         ("force", "f", "bool", False, "Do not ask"),
-        ("filter", "", "list", None, ""),
+        ("filter", "", "list filter", None, "Only what matches (until=24h, label=a=b, label!=a)"),
     ),
     prune,
     most=0,

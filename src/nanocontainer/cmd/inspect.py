@@ -83,7 +83,7 @@ def _find(app: App, ref: str, kind: str, sized: bool) -> dict[str, Any]:
         else:
             return shape.container(container, app.engine.paths, app.engine.size(container.id) if sized else None)
     try:
-        return shape.image(app.engine.image(ref))
+        return shape.image(app.engine.image_inspect(ref))
     except NotFound:
         raise missing from None
     except NanoError:

@@ -19,7 +19,10 @@ def push(app: App, given: Given) -> int:
         if not all_tags and ":" not in name.rpartition("/")[2]:
             progress.line("Using default tag: latest")
         pushed = app.engine.push(
-            name, all_tags=all_tags, compress=given["compress"], on_progress=progress.show,
+            name,
+            all_tags=all_tags,
+            compress=given["compress"],
+            on_progress=progress.show,
             on_note=lambda text: err(f"Note: {text}\n"),
         )
     for one in pushed:

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..container.spec import Container, Mount, Port, Spec
-    from ..image.model import Image
+    from ..image.details import Details
     from ..network.model import Network
     from ..paths import Paths
+
+_IMAGE_ONLY = ("Healthcheck", "OnBuild", "Shell", "ArgsEscaped")  # of an image's configuration, as it came
 
 
 def container(found: Container, paths: Paths, sizes: tuple[int, int] | None = None) -> dict[str, Any]:
@@ -218,11 +220,15 @@ def _network(found: Container, paths: Paths) -> dict[str, Any]:
     }
 
 
-def image(found: Image) -> dict[str, Any]:
+def image(known: Details) -> dict[str, Any]:
     """One image."""
+    from ..clock import rfc3339
     from ..image.reference import parse_reference
 
+    found = known.image
     config = found.config
+    more = {name: known.config[name] for name in _IMAGE_ONLY if known.config.get(name)}
+    upper, *lower = reversed(known.layers)  # there is always one
     digests = []
     for digest in found.digests:
         name, _, value = digest.partition("@")
@@ -231,7 +237,11 @@ def image(found: Image) -> dict[str, Any]:
         "Id": found.id,
         "RepoTags": [parse_reference(name).familiar for name in found.names if "@" not in name],
         "RepoDigests": digests,
+        "Parent": "",
+        "Comment": known.comment,
         "Created": found.created,
+        "DockerVersion": known.docker_version,
+        "Author": known.author,
         "Config": {
             "User": config.user,
             "ExposedPorts": FreeMap({word: {} for word in config.exposed}),
@@ -242,10 +252,13 @@ def image(found: Image) -> dict[str, Any]:
             "Entrypoint": list(config.entrypoint) or None,
             "Labels": FreeMap(config.labels),
             "StopSignal": config.stop_signal,
+            **more,
         },
         "Architecture": found.architecture,
         **({"Variant": found.variant} if found.variant else {}),
         "Os": found.os,
         "Size": found.size,
+        "GraphDriver": {"Name": "overlay2", "Data": {"LowerDir": ":".join(lower), "UpperDir": upper}},
         "RootFS": {"Type": "layers", "Layers": list(found.layers)},
+        "Metadata": {"LastTagTime": rfc3339(known.tagged) if known.tagged else ZERO_TIME},
     }

@@ -31,6 +31,7 @@ VERBS: dict[str, Verb] = {
     "rm": ("containers", "RM", "Container", "Remove one or more containers"),
     "rmi": ("images", "RMI", "Image", "Remove one or more images"),
     "tag": ("images", "TAG", "Image", "Give an image another name"),
+    "history": ("history", "HISTORY", "Image", "Show how an image was made"),
     "push": ("push", "PUSH", "Image", "Send an image to a registry"),
     "save": ("imagefiles", "SAVE", "Image", "Save images to a tar archive or to stdout"),
     "load": ("imagefiles", "LOAD", "Image", "Load images from a tar archive or from stdin"),
@@ -66,11 +67,12 @@ HIDDEN: dict[str, Verb] = {
 
 # Words of docker and podman that we do not have yet: whoever types one shall not be sent to look for a typing error.
 LATER = frozenset(
-    "build builder buildx compose context cp diff events history kube login logout manifest "
+    "build builder buildx compose context cp diff events kube login logout manifest "
     "network play pod port rename search secret stats swarm top unshare update volume".split()
-) | {"system df", "system events", "system prune"}
+) | {"system events", "system prune"}
 
 _IMAGE_INSPECT: Verb = ("inspect", "IMAGE_INSPECT", "", "Show all that is known of images, as JSON")
+_DF: Verb = ("df", "DF", "", "Show where the space went")
 _CONTAINER_INSPECT: Verb = ("inspect", "CONTAINER_INSPECT", "", "Show all that is known of containers, as JSON")
 
 GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
@@ -93,6 +95,7 @@ GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
     "image": (
         "Manage images",
         {
+            "history": "history",
             "import": "import",
             "inspect": _IMAGE_INSPECT,
             "load": "load",
@@ -107,7 +110,7 @@ GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
             "tag": "tag",
         },
     ),
-    "system": ("Look at the engine", {"doctor": "doctor", "info": "info"}),
+    "system": ("Look at the engine", {"df": _DF, "doctor": "doctor", "info": "info"}),
 }
 
 

@@ -1,0 +1,59 @@
+"""image prune: images that nobody needs, by what containers there are and by filters."""
+
+from __future__ import annotations
+
+import time
+
+from ..clock import parse_time
+from ..errors import NanoError
+from ..image.claims import layer_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..image.model import Image
+    from .lifecycle import Lifecycle
+
+
+def prune_images(
+    life: Lifecycle,
+    remove: Callable[[str], list[str]],
+    *,
+    all: bool,
+    until: str,
+    labels: Sequence[str],
+    without: Sequence[str],
+    on_error: Callable[[NanoError], None] | None,
+) -> tuple[list[str], int]:
+    """See Engine.image_prune. remove: takes one name or id away, and says what was done."""
+    used = {container.spec.image_id for container in life.containers(lambda error: None)}
+    before = parse_time(until, time.time_ns()) if until else None
+    freed, lines = 0, []
+    for image in life.images.list(on_error):
+        if image.id in used or (image.names and not all) or not _fits(image, before, labels, without):
+            continue
+        sizes = {diff_id: layer_size(f"{life.images.layers}/{diff_id[7:]}") for diff_id in image.layers}
+        try:
+            for name in image.names or (image.id,):
+                done = remove(name)
+                freed += sum(sizes.get(line.removeprefix("Deleted: "), 0) for line in done)
+                lines += done
+        except NanoError as error:  # in use since a moment ago
+            if on_error:
+                on_error(error)
+    return lines, freed
+
+
+def _fits(image: Image, before: int | None, labels: Sequence[str], without: Sequence[str]) -> bool:
+    if before is not None and not (image.created and parse_time(image.created, 0) < before):
+        return False
+    return all(map(_labelled(image), labels)) and not any(map(_labelled(image), without))
+
+
+def _labelled(image: Image) -> Callable[[str], bool]:
+    def has(item: str) -> bool:
+        name, equals, value = item.partition("=")
+        return name in image.config.labels and (not equals or image.config.labels[name] == value)
+
+    return has
