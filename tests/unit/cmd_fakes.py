@@ -12,6 +12,7 @@ from nanocontainer.container.spec import Container, Port, Spec, State
 from nanocontainer.errors import NotFound
 from nanocontainer.image.details import Details
 from nanocontainer.image.model import Image, ImageConfig
+from nanocontainer.image.usage import Sharing
 from nanocontainer.paths import Paths
 
 WEB, OLD = "ab" * 32, "cd" * 32
@@ -73,6 +74,9 @@ class FakeEngine:
 
     def image_inspect(self, name: str) -> Details:
         return Details(self.image(name), layers=("/layers/1",))
+
+    def image_sharing(self) -> dict[str, Sharing]:
+        return {image.id: Sharing(0, image.size) for image in self.stored}
 
     def image_prune(self, **how: Any) -> tuple[list[str], int]:
         self._ask("image_prune", how["all"], how["until"], how["labels"], how["without"])

@@ -129,7 +129,7 @@ def test_words_for_later(cli: Cli, words: list[str]) -> None:
     code, out, err = cli(*words)
     assert code == 1 and out == "" and " is not supported yet\n" in err and "did you mean" not in err
     assert not verbs.LATER & verbs.VERBS.keys()
-    assert ("Hint: " in err) is (words[-1] != "df")
+    assert ("Hint: " in err) is (words[-1] != "events")
 
 
 def test_closest() -> None:

@@ -14,11 +14,10 @@ if TYPE_CHECKING:
 _SHOWN = {"bool": "", "string": "string", "list": "list", "float": "decimal", "optional": "string"}
 # What does nearly the same as a word of verbs.LATER.
 _INSTEAD = {
-    "build": "`load -i FILE` takes an image that another tool has built",
+    "build": "`commit` makes an image of a container, and `load` takes one that another tool has built",
     "cp": "`run -v HOST:CONTAINER` shares files; `exec NAME cat PATH` reads one",
     "diff": "`anatomy --only layers NAME` lists the files it has changed",
     "events": "`ps -a` and `inspect NAME` tell what has become of containers",
-    "history": "`inspect IMAGE` lists its layers",
     "network": "`run --network none`, `host`, `bridge` and `container:NAME` work without",
     "port": "`ps` shows the ports",
     "stats": "`anatomy --only cgroup NAME` shows what it uses now",
