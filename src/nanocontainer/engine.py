@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any, BinaryIO
 
+    from .container.amending import Change
     from .container.anatomy import Anatomy, WhichLayer
     from .container.attach import Session
     from .container.comparison import Comparison
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from .container.exec import ExecSession
     from .container.logs import LogLine
     from .container.recording import Recorded
-    from .container.spec import Container, Spec
+    from .container.spec import Container, Port, Spec
     from .container.usage import Usage
     from .container.why import Why
     from .container.zygote import Zygote
@@ -467,6 +468,31 @@ class Engine:
         except NotFound:
             if not force:
                 raise
+
+    # --- changing containers, whether they run or not
+
+    def publish(self, ref: str, ports: Sequence[Port]) -> Container:
+        """Publish more ports of a container; where it runs they are there at once. host_port 0: any free one. All of
+        them or none. Conflict where a port is taken, or the container has no network of ours."""
+        from .container.publishing import Publish
+
+        return self._amend(ref, Publish(tuple(ports)))
+
+    def unpublish(self, ref: str, ports: Sequence[Port]) -> Container:
+        """Publish ports no more. host_port 0 and host_ip "" mean all that lead to that port of the container. TCP
+        connections that stand go on, UDP is cut off. NotFound where one is not published."""
+        from .container.publishing import Withdraw
+
+        return self._amend(ref, Withdraw(tuple(ports)))
+
+    def _amend(self, ref: str, change: Change) -> Container:
+        from .container.amending import amend
+
+        return amend(self.life, self.resolve_id(ref), change)[0]
+
+    def ports(self, ref: str) -> tuple[Port, ...]:
+        """The published ports of a running container, as they are bound; none where it does not run."""
+        return self.inspect(ref).state.ports
 
     # --- looking
 

@@ -71,15 +71,16 @@ else:
 __all__ = ["dumps", "exit_code", "loads", "recv_fds", "send_fds", "signals", "sockets"]
 
 
-def send_fds(sock: sockets.socket, data: bytes, fds: tuple[int, ...]) -> None:
-    """One message with open files attached (SCM_RIGHTS, unix(7)). data must not be empty."""
+def send_fds(sock: sockets.socket, data: bytes, fds: tuple[int, ...], flags: int = 0) -> None:
+    """One message with open files attached (SCM_RIGHTS, unix(7)). data must not be empty. flags: of sendmsg(2)."""
     packed = b"".join(fd.to_bytes(4, sys.byteorder, signed=True) for fd in fds)
-    sock.sendmsg([data], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, packed)] if fds else [])
+    sock.sendmsg([data], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, packed)] if fds else [], flags)
 
 
-def recv_fds(sock: sockets.socket, size: int, most: int) -> tuple[bytes, tuple[int, ...]]:
-    """The counterpart of send_fds: data (empty at the end) and at most `most` open files, close-on-exec."""
-    data, extra, _, _ = sock.recvmsg(size, sockets.CMSG_SPACE(4 * most), sockets.MSG_CMSG_CLOEXEC)
+def recv_fds(sock: sockets.socket, size: int, most: int, flags: int = 0) -> tuple[bytes, tuple[int, ...]]:
+    """The counterpart of send_fds: data (empty at the end) and at most `most` open files, close-on-exec. flags: more of
+    recvmsg(2)."""
+    data, extra, _, _ = sock.recvmsg(size, sockets.CMSG_SPACE(4 * most), sockets.MSG_CMSG_CLOEXEC | flags)
     fds: list[int] = []
     for level, kind, packed in extra:
         if level == sockets.SOL_SOCKET and kind == sockets.SCM_RIGHTS:

@@ -8,7 +8,7 @@ from nanocontainer.container.lifecycle import Lifecycle
 from nanocontainer.container.store import ContainerStore
 from nanocontainer.plan.step import Step
 
-from . import calls, images, meanwhile
+from . import calls, changes, images, meanwhile
 from .bench import Bench, kill_at_step
 from .crew import Job
 from .shapes import REGISTRY
@@ -34,5 +34,5 @@ def with_broken(bench: Bench, method: str, job: str, case: dict[str, Any]) -> li
 
 JOBS: dict[str, Job] = {
     "plan": plan, "with_broken": with_broken, "kill_at_step": kill_at_step, **calls.JOBS, **meanwhile.JOBS,
-    **images.JOBS,
+    **changes.JOBS, **images.JOBS,
 }  # fmt: skip

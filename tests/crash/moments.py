@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from nanocontainer.container import keeper
+from nanocontainer.container import attach, keeper
 from nanocontainer.kernel import calls, nft
 from nanocontainer.kernel.netlink import Links
 from nanocontainer.lean import signals
@@ -118,7 +118,7 @@ def watch_executions() -> None:
 
 _OF_OS = (
     "chmod", "chown", "fchmod", "fchown", "ftruncate", "kill", "link", "mkdir", "mknod", "posix_spawn", "rename",
-    "rmdir", "symlink", "unlink",
+    "rmdir", "symlink", "truncate", "unlink",
 )  # fmt: skip
 
 
@@ -126,8 +126,8 @@ class _Counter:
     """Counts the calls of one process, and ends it behind the chosen one; torn: in the middle of it, if it is a write
     to a file."""
 
-    def __init__(self, who: str, at: int, torn: bool) -> None:
-        self.who, self.at, self.torn = who, at, torn
+    def __init__(self, who: str, at: int, torn: bool, victim: int = 0) -> None:
+        self.who, self.at, self.torn, self.victim = who, at, torn, victim
         self.pid = os.getpid() if who == "command" else 0
         self.kill = os.kill
 
@@ -146,7 +146,10 @@ class _Counter:
                 self.die()
 
     def die(self) -> None:
-        self.kill(os.getpid(), signal.SIGKILL)
+        """The process itself, or the one that is to die in its place; then this one sees it gone, and goes on."""
+        self.kill(self.victim or os.getpid(), signal.SIGKILL)
+        while self.victim and os.path.exists(f"/proc/{self.victim}"):
+            time.sleep(0.0005)
 
     def open(self, call: Callable[..., int]) -> Callable[..., int]:
         def opened(path: Any, flags: int, *args: Any, **named: Any) -> int:
@@ -183,10 +186,10 @@ class _Counter:
         return forked
 
 
-def die_at_call(who: str, at: int, *, torn: bool = False) -> None:
+def die_at_call(who: str, at: int, *, torn: bool = False, victim: int = 0) -> None:
     """Let this process (who: command), or the first one it forks (keeper), die behind its n-th call that changes
-    something. at 0: never; board.count has the number of calls."""
-    counter = _Counter(who, at, torn)
+    something. at 0: never; board.count has the number of calls. victim: another process dies in its place."""
+    counter = _Counter(who, at, torn, victim)
     for name in _OF_OS:
         setattr(os, name, counter.counted(getattr(os, name)))
     os.open = counter.open(os.open)  # type: ignore[assignment]
@@ -197,6 +200,8 @@ def die_at_call(who: str, at: int, *, torn: bool = False) -> None:
     calls.syscall = counter.counted(calls.syscall)
     nft.run = counter.counted(nft.run)
     keeper.listen = counter.counted(keeper.listen)
+    attach.Session.hold = counter.counted(attach.Session.hold)  # type: ignore[method-assign]
+    attach.Session.let_go = counter.counted(attach.Session.let_go)  # type: ignore[method-assign]
     signals.pidfd_send_signal = counter.counted(signals.pidfd_send_signal)  # type: ignore[assignment]
     Links._ask = counter.counted(Links._ask)  # type: ignore[method-assign]
     calls.Kernel.clone3 = counter.counted(calls.Kernel.clone3)  # type: ignore[method-assign]

@@ -97,11 +97,12 @@ PAGES = frozenset(
     fork(2) fsconfig(2) fsmount(2) fsopen(2) fstat(2) ioctl_tty(2) keyctl(2) memfd_create(2) mkdir(2) mknod(2) mount(2)
     mount_setattr(2) move_mount(2) open(2) open_tree(2) openat2(2) pidfd_open(2) pivot_root(2) prctl(2) readlink(2)
     rename(2) seccomp(2) sethostname(2) setgroups(2) setns(2) setresuid(2) setrlimit(2) setsid(2) symlink(2) umount2(2)
-    unshare(2) write(2) PR_SET_DUMPABLE(2const) PR_SET_NO_NEW_PRIVS(2const) PR_SET_PDEATHSIG(2const)
+    unshare(2) write(2) netlink(7) PR_SET_DUMPABLE(2const) PR_SET_NO_NEW_PRIVS(2const) PR_SET_PDEATHSIG(2const)
     console(4) null(4) pts(4) veth(4) group(5) passwd(5) proc(5) proc_pid_fd(5) proc_pid_oom_score_adj(5)
     proc_pid_root(5) proc_sys(5) sysfs(5) tmpfs(5) capabilities(7) cgroup_namespaces(7) cgroups(7) credentials(7) ip(7)
     ipc_namespaces(7) keyrings(7) mount_namespaces(7) mq_overview(7) namespaces(7) netdevice(7) network_namespaces(7)
-    pid_namespaces(7) pipe(7) pty(7) rtnetlink(7) shm_overview(7) uts_namespaces(7) nft(8) sysctl(8)""".split()
+    pid_namespaces(7) pipe(7) pty(7) rtnetlink(7) shm_overview(7) uts_namespaces(7) bridge(8) nft(8)
+    sysctl(8)""".split()
 )
 
 

@@ -19,7 +19,6 @@ _INSTEAD = {
     "diff": "`anatomy --only layers NAME` lists the files it has changed",
     "events": "`ps -a` and `inspect NAME` tell what has become of containers",
     "network": "`run --network none`, `host`, `bridge` and `container:NAME` work without",
-    "port": "`ps` shows the ports",
     "stats": "`anatomy --only cgroup NAME` shows what it uses now",
     "system prune": "`container prune` and `image prune` do",
     "top": "`anatomy --only processes NAME` lists them",

@@ -29,6 +29,7 @@ VERBS: dict[str, Verb] = {
     "unpause": ("containers", "UNPAUSE", "Container", "Unpause all processes within one or more containers"),
     "wait": ("containers", "WAIT", "Container", "Block until containers stop, then print their exit codes"),
     "rm": ("containers", "RM", "Container", "Remove one or more containers"),
+    "port": ("ports", "PORT", "Container", "Show published ports of a container, add and remove them live"),
     "rmi": ("images", "RMI", "Image", "Remove one or more images"),
     "tag": ("images", "TAG", "Image", "Give an image another name"),
     "history": ("history", "HISTORY", "Image", "Show how an image was made"),
@@ -68,7 +69,7 @@ HIDDEN: dict[str, Verb] = {
 # Words of docker and podman that we do not have yet: whoever types one shall not be sent to look for a typing error.
 LATER = frozenset(
     "build builder buildx compose context cp diff events kube login logout manifest "
-    "network play pod port rename search secret stats swarm top unshare update volume".split()
+    "network play pod rename search secret stats swarm top unshare update volume".split()
 ) | {"system events", "system prune"}
 
 _IMAGE_INSPECT: Verb = ("inspect", "IMAGE_INSPECT", "", "Show all that is known of images, as JSON")
@@ -81,9 +82,9 @@ GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
         {
             **{
                 verb: verb
-                for verb in ("attach", "commit", "create", "exec", "export", "kill", "logs", "pause", "restart", "rm")
+                for verb in ("attach", "commit", "create", "exec", "export", "kill", "logs", "pause", "port")
             },
-            **{verb: verb for verb in ("run", "start", "stop", "unpause", "wait")},
+            **{verb: verb for verb in ("restart", "rm", "run", "start", "stop", "unpause", "wait")},
             "inspect": _CONTAINER_INSPECT,
             "ls": "ps",
             "list": "ps",

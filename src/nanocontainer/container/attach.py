@@ -9,9 +9,13 @@ its flow control, so that a slow reader slows the writer down. A message is one 
                          w RxC    size of the terminal, rows and columns
                          s N      send signal N to the container's first process
                          d        detach: leave, and leave everything as it is
+                         h NAME   hold the socket that comes with this message (SCM_RIGHTS), under that name
+                         l NAME   let go of the socket of that name
     keeper → client      o DATA   standard output, or the terminal's
                          r DATA   standard error
                          a N      N bytes of this client's input were passed on
+                         h NAME   it is held
+                         l NAME   it is closed, if it was held
                          x CODE   the container has ended; the last message
 
 `a` makes a window: a client has at most 256 KiB of input under way. So the keeper can read all that clients send
@@ -27,14 +31,14 @@ import os
 import termios
 
 from ..errors import NanoError, NotPermitted, NotRunning, denied, reason
-from ..lean import sockets
+from ..lean import recv_fds, send_fds, sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-INPUT, INPUT_END, SIZE, SIGNAL, DETACH = b"i", b"e", b"w", b"s", b"d"
+INPUT, INPUT_END, SIZE, SIGNAL, DETACH, HOLD, LET_GO = b"i", b"e", b"w", b"s", b"d", b"h", b"l"
 OUTPUT, ERRORS, PASSED_ON, EXITED = b"o", b"r", b"a", b"x"
 
 BLOCK = 65536  # most data of a message
@@ -125,6 +129,17 @@ class Session:
         """Whether the keeper has not taken yet what it was sent (SIOCOUTQ, which is TIOCOUTQ: unix(7))."""
         return any(fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4)))
 
+    def hold(self, name: str, fd: int) -> None:
+        """Give the keeper a socket to hold (the answer: "h"), as it holds those that reserve published ports."""
+        try:
+            send_fds(self._sock, HOLD + name.encode(), (fd,), sockets.MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # see the class's text
+
+    def let_go(self, name: str) -> None:
+        """Have the keeper close what it holds under a name (the answer: "l")."""
+        self._send(LET_GO, name.encode())
+
     def detach(self) -> None:
         """Leave; the container's input stays open. To be followed by close()."""
         self._send(DETACH, b"")
@@ -186,6 +201,7 @@ class Client:
         self.queue: list[tuple[bytes, bytes | bytearray]] = []
         self.queued = 0
         self.deaf = False  # it is gone; what it has sent before may still wait to be read
+        self.passed = -1  # the open file that came with the last message; its taker sets this to -1
         self._passed_on = 0
 
     @classmethod
@@ -238,9 +254,13 @@ class Client:
 
     def receive(self) -> tuple[bytes, bytes] | None:
         """The next message: (kind, data); None when there is none now; (b"", b"") when the client is gone."""
+        if self.passed >= 0:  # nobody wanted it
+            os.close(self.passed)
+            self.passed = -1
         while True:
             try:
-                message = self.sock.recv(BLOCK + 1, _NOW)
+                message, fds = recv_fds(self.sock, BLOCK + 1, 1, sockets.MSG_DONTWAIT)
+                self.passed = fds[0] if fds else -1
             except BlockingIOError:
                 return None
             except ConnectionResetError:
@@ -269,6 +289,9 @@ class Client:
         self.flush()
 
     def close(self) -> None:
+        if self.passed >= 0:
+            os.close(self.passed)
+            self.passed = -1
         self.sock.close()
         self.queue.clear()
         self.queued = 0

@@ -122,7 +122,7 @@ def _keep(
         stderr=outer.get("stderr", -1),
         tty=master,
         stdin_once=spec.open_stdin and not spec.detached,
-        ports=tuple(fd for slot, fd in world.slots.items() if slot.startswith("port ")),
+        ports={slot: fd for slot, fd in world.slots.items() if slot.startswith("port ")},
         log_driver=spec.log_driver,
         log_options=spec.log_options,
     )

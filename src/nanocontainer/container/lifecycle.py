@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..kernel.calls import Kernel
     from ..kernel.facts import Facts
     from ..paths import Paths
+    from ..plan.journal import Held
     from ..plan.step import Reporter
 
 LOST = 255  # exit code of a container whose keeper was killed
@@ -96,45 +97,69 @@ class Lifecycle:
     def take_down(self, id: str, *, keep: bool = False) -> list[str]:
         """Undo all that the journal names; what could not be undone, in words. The caller holds the lock. keep: the
         journal stays, so that whoever is killed before all else is done is found."""
+        from ..plan.journal import Held
+
+        with Held(f"{self.paths.container(id)}/journal") as journal:
+            return self._take_down(id, journal, keep=keep)
+
+    def _take_down(self, id: str, journal: Held, *, keep: bool) -> list[str]:
         directory = self.paths.container(id)
-        if not is_there(f"{directory}/journal"):
+        if journal.fd < 0 and not is_there(journal.path):
             return []  # it is down
         from ..plan.journal import recover
         from ..plan.step import World
         from ..rootfs.overlay import forget_volatile
         from . import residues  # noqa: F401 (so that the journal's steps are known)
 
-        failures = recover(f"{directory}/journal", World(self.kernel), self.boot, keep=keep)
+        failures = recover(journal.path, World(self.kernel), self.boot, keep=keep, fd=journal.fd)
         forget_volatile(f"{directory}/work")
         return failures
 
-    def ended(self, spec: Spec, state: State, code: int, failure: str = "", signal: int = 0) -> State:
+    def ended(self, id: str, code: int, failure: str = "", signal: int = 0) -> Container:
         """Take a container down that has ended, and write down how; remove it if it was started with --rm. signal:
-        that has ended its first process."""
-        from ..plan.journal import drop
+        that has ended its first process. The journal is held all the time: a change that is under way is waited for,
+        and who waits for us finds that it has ended."""
+        from ..plan.journal import Held, drop
         from ..runtime import cgroup, cgroup1
 
-        oom = bool(state.cgroup) and cgroup.out_of_memory(self.kernel, state.cgroup)
-        oom = oom or any(cgroup1.out_of_memory(self.kernel, group) for group in state.groups if "/memory/" in group)
-        pressed = {}
-        if spec.limits != Limits() and not spec.auto_remove:
-            from .pressure import pressed_of
+        with Held(f"{self.paths.container(id)}/journal") as journal:
+            spec, state = self.store.spec(id), self._state(id)
+            change = os.path.islink(f"{self.paths.container(id)}/change")
+            if change:
+                from .amending import come_to_rest
 
-            pressed = pressed_of(state.cgroup, state.groups, spec.limits)
-        failures = self.take_down(spec.id, keep=True)
-        state = state.replace(
-            status="exited", pid=0, keeper=0, exit_code=code, signal=signal, oom_killed=oom, pressed=pressed,
-            finished=rfc3339(time.time_ns()), error="; ".join([failure, *failures]) if failure or failures else "",
-            ip="", mac="", endpoints=(), ports=(), groups=(), cgroup="",
-        )  # fmt: skip
-        emit(self.paths, "container", "die", spec.id, name=spec.name, exitCode=str(code))
-        if spec.auto_remove and not failures:
-            self.remove_files(spec, anonymous=True)
-        else:
-            self.store.save(spec.id, state)
-            if not failures:
-                drop(f"{self.paths.container(spec.id)}/journal")
-        return state
+                spec, state = come_to_rest(self, spec, state)
+            oom = bool(state.cgroup) and cgroup.out_of_memory(self.kernel, state.cgroup)
+            oom = oom or any(cgroup1.out_of_memory(self.kernel, group) for group in state.groups if "/memory/" in group)
+            pressed = {}
+            if spec.limits != Limits() and not spec.auto_remove:
+                from .pressure import pressed_of
+
+                pressed = pressed_of(state.cgroup, state.groups, spec.limits)
+            failures = self._clear(id, journal, keep=True) if change else self._take_down(id, journal, keep=True)
+            state = state.replace(
+                status="exited", pid=0, keeper=0, exit_code=code, signal=signal, oom_killed=oom, pressed=pressed,
+                finished=rfc3339(time.time_ns()),
+                error="; ".join([failure, *failures]) if failure or failures else "",
+                ip="", mac="", endpoints=(), ports=(), groups=(), cgroup="",
+            )  # fmt: skip
+            emit(self.paths, "container", "die", id, name=spec.name, exitCode=str(code))
+            if spec.auto_remove and not failures:
+                self.remove_files(spec, anonymous=True)
+            else:
+                self.store.save(id, state)
+                if change:
+                    os.unlink(f"{self.paths.container(id)}/change")
+                if not failures:
+                    drop(journal.path)
+        return Container(spec, state)
+
+    def _state(self, id: str) -> State:
+        """As it is on the disk. A file that was broken meanwhile must not stop the end."""
+        try:
+            return self.store.state(id)
+        except NanoError:
+            return State(status="running")
 
     def remove_files(self, spec: Spec, *, anonymous: bool) -> None:
         """Delete a container that is down: where told, its anonymous volumes first, which only it names; then its
@@ -155,19 +180,25 @@ class Lifecycle:
         A keeper that was killed while it started the container has left a journal, and the state from before.
         """
         container = self.store.load(id)
-        if not self._left_over(container) or self.running(id):
+        if not self._left_over(container):
+            return container
+        if self.running(id):
+            if os.path.islink(f"{self.paths.container(id)}/change"):
+                from .amending import resume
+
+                container = resume(self, id)
             return _as_frozen(container)
-        lock = self._hold(id)
+        lock = self.hold(id)
         if lock is None:
             return _as_frozen(self.store.load(id))
         try:
             container = self.store.load(id)  # another sweeper may have been faster
             spec, state = container.spec, container.state
             if self._left_over(container):
-                clear_torn(self.paths.container(id))
+                self._clear_torn(id)
             if state.status in ("running", "paused"):
                 code, why = self._how_it_ended(id, state)
-                container = Container(spec, self.ended(spec, state, code, why))
+                container = self.ended(id, code, why)
                 self._forget_last_word(id)
             elif self._left_over(container) and not self.clear_start(id) and spec.auto_remove:
                 self.remove_files(spec, anonymous=True)
@@ -197,7 +228,7 @@ class Lifecycle:
             return True
         return is_there(f"{self.paths.container(container.id)}/journal")
 
-    def _hold(self, id: str) -> Lock | None:
+    def hold(self, id: str) -> Lock | None:
         """The lock of a container; None where somebody else has it, or the container is gone."""
         lock = Lock(self.paths, id)
         if not lock.take():
@@ -276,7 +307,7 @@ class Lifecycle:
                 pass  # it is just being created; or the same
 
     def _clear_half(self, id: str) -> None:
-        lock = self._hold(id)
+        lock = self.hold(id)
         if lock is None:
             return
         try:
@@ -291,12 +322,25 @@ class Lifecycle:
         A bridge goes when no address of its network is claimed, so those are given back first; published ports are
         taken back as long as they are claimed, so those last.
         """
+        from ..plan.journal import Held
+
+        with Held(f"{self.paths.container(id)}/journal") as journal:
+            return self._clear(id, journal, keep=False)
+
+    def _clear(self, id: str, journal: Held, *, keep: bool) -> list[str]:
         networks = (f"{self.paths.networks}/{name}/leases" for name in claims(self.paths.networks))
         for directory in networks:
             _drop_claims(directory, id)
-        failures = self.take_down(id)
+        failures = self._take_down(id, journal, keep=keep)
         _drop_claims(ports_directory(self.paths), id)
         return failures
+
+    def _clear_torn(self, id: str) -> None:
+        """Files that were half written, by a start or by a change; both write under a lock that we hold."""
+        from ..plan.journal import Held
+
+        with Held(f"{self.paths.container(id)}/journal"):
+            clear_torn(self.paths.container(id))
 
     def _half_made_name(self, id: str) -> str:
         """The name a half-made container has claimed: its claim points at it."""
@@ -304,13 +348,13 @@ class Lifecycle:
 
     def remove(self, id: str, *, anonymous: bool) -> None:
         """Remove a container that is down. Conflict where it is running."""
-        lock = self._hold(id)
+        lock = self.hold(id)
         if lock is None:
             try:
                 self.at_rest(id, PATIENCE)  # its keeper may be about to let go
             except NanoError:
                 pass  # broken, which its removal does not mind; or gone
-            lock = self._hold(id)
+            lock = self.hold(id)
         if lock is None:
             if not self.store.exists(id):
                 raise NotFound(f"no such container: {id[:12]}")

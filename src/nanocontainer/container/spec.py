@@ -168,6 +168,16 @@ class EndpointState(Record):
     aliases: tuple[str, ...] = ()
 
 
+class Pending(Record):
+    """A change of a running container that is decided, and not all done yet: amending.py. spec: as it is from now on;
+    undo, after: steps to take back and to do, as lines of a journal; files: to be written into the container's."""
+
+    spec: Spec
+    undo: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    files: dict[str, str] = {}
+
+
 class State(Record):
     """What became of a container: the content of state.json, replaced whole by rename(2).
 
@@ -195,6 +205,8 @@ class State(Record):
     cgroup: str = ""  # the directory in the cgroup2 hierarchy
     groups: tuple[str, ...] = ()  # those in version 1 hierarchies
     skipped: tuple[str, ...] = ()  # steps that who stepped this start has left out, beside the specification's
+    changes: int = 0  # how many times it was changed while it ran
+    change: Pending | None = None
 
 
 class Container(Record):

@@ -1,6 +1,6 @@
 """The containers on disk: a directory each, found by id, prefix or name.
 
-    containers/<id>/spec.json    immutable, written before the container has a name
+    containers/<id>/spec.json    written before the container has a name; replaced by rename when it is amended
                     state.json   replaced by rename; its presence means that the container is whole
                     journal      what must be undone (plan/journal.py)
                     upper/ work/ the container's own files
@@ -190,6 +190,10 @@ class ContainerStore:
         os.chmod(upper, like.st_mode & 0o7777)
         write_file(f"{directory}/spec.json", dumps(spec.as_dict()), durable=not spec.auto_remove)
 
+    def amend(self, id: str, spec: Spec) -> None:
+        """Replace the specification, by rename(2). The caller holds the container's change lock, or its keeper.lock."""
+        write_file(f"{self.paths.container(id)}/spec.json", dumps(spec.as_dict()), durable=not spec.auto_remove)
+
     def save(self, id: str, state: State) -> None:
         write_file(f"{self.paths.container(id)}/state.json", dumps(state.as_dict()))
 
@@ -240,7 +244,7 @@ def _fits(value: object, kind: str) -> bool:
         return kind.endswith(" | None")
     if isinstance(value, Record):
         _check(value)
-        return type(value).__name__ == kind
+        return type(value).__name__ == kind.removesuffix(" | None")
     return _PLAIN.get(type(value)) == kind or (type(value) is int and kind == "float")
 
 

@@ -22,7 +22,7 @@ import sys
 import termios
 import time
 
-from .attach import BLOCK, DETACH, ERRORS, EXITED, INPUT, INPUT_END, OUTPUT, SIGNAL, SIZE, Client
+from .attach import BLOCK, DETACH, ERRORS, EXITED, HOLD, INPUT, INPUT_END, LET_GO, OUTPUT, SIGNAL, SIZE, Client
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Streams:
         clients: Iterable[Client] = (),
         stdin_once: bool = False,
         timeouts: Callable[[], float | None] = lambda: None,
+        held: dict[str, int] | None = None,
     ) -> None:
         """stdin: the pipe's end to write to, or the tty's master again, or -1: input is thrown away.
         stdout, stderr: the pipes' ends to read from; tty: a master, instead of them.
@@ -68,12 +69,14 @@ class Streams:
         signal(number): send a signal to the first process. stdin_once: the container's input ends with the first
         client that ends its own, or that typed and has gone without detaching (docker: StdinOnce, which `run -i` and
         `create -i` have, and `run -d -i` has not). timeouts(): do what is due, and say in how many seconds the next
-        thing is, None for never; called before each wait.
+        thing is, None for never; called before each wait. held: open sockets that reserve ports, by name, which
+        clients may add to and take from; they stay the caller's.
         """
         self._stdin, self._tty, self._pidfd = stdin, tty, pidfd
         self._signal, self._timeouts = signal, timeouts
         self._log, self._listener = log, listener
         self._stdin_once = stdin_once
+        self._sockets = {} if held is None else held
         self._poll = select.poll()
         self._interest: dict[int, int] = {}
         self._handlers: dict[int, Callable[[int], None]] = {}
@@ -410,11 +413,27 @@ class Streams:
                     self._signal(int(data))
                 except OSError:
                     pass  # it has just ended, or there is no such signal
+        elif kind in (HOLD, LET_GO):
+            return self._reserve(client, kind, data)
         elif kind == DETACH:
             client.stdin = False
             return False
         else:
             return False
+        return True
+
+    def _reserve(self, client: Client, kind: bytes, data: bytes) -> bool:
+        """Hold a socket for a published port, or let go of it. What has a name already is held on."""
+        name = data.decode(errors="replace")
+        if kind == LET_GO:
+            fd = self._sockets.pop(name, -1)
+            if fd >= 0:
+                os.close(fd)
+        elif client.passed < 0:
+            return False
+        elif name not in self._sockets:
+            self._sockets[name], client.passed = client.passed, -1
+        client.send(kind, data)
         return True
 
     def _resize(self, rows: int, cols: int) -> None:

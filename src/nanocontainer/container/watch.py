@@ -19,7 +19,6 @@ import sys
 import time
 
 from .. import bundle
-from ..errors import NanoError
 from ..lean import dumps, exit_code, loads, signals, sockets
 from ..paths import Paths, read_file, write_file
 from ..record import Record
@@ -57,14 +56,14 @@ class Held(Record):
     tty: int = -1
     log: int = -1
     stdin_once: bool = False
-    ports: tuple[int, ...] = ()
+    ports: dict[str, int] = {}  # sockets that hold ports of the host, by slot; changes while it runs
     log_driver: str = ""
     log_options: dict[str, str] = {}
 
     @property
     def files(self) -> set[int]:
         named = {self.pidfd, self.lock, self.listener, self.stdin, self.stdout, self.stderr, self.tty, self.log}
-        return {*named, *self.ports} - {-1}
+        return {*named, *self.ports.values()} - {-1}
 
 
 def watch(held: Held, log: JsonLog | None, *, life: Lifecycle | None = None, clients: tuple[Client, ...] = ()) -> None:
@@ -85,6 +84,7 @@ def watch(held: Held, log: JsonLog | None, *, life: Lifecycle | None = None, cli
         clients=clients,
         stdin_once=held.stdin_once,
         timeouts=shrink.due if shrink else lambda: None,
+        held=held.ports,
     )
     if shrink:
         shrink.streams = streams
@@ -94,7 +94,7 @@ def watch(held: Held, log: JsonLog | None, *, life: Lifecycle | None = None, cli
     try:
         if log:
             log.close()
-        for fd in held.ports:  # before their claims are released: the next container must be able to bind them
+        for fd in held.ports.values():  # before their claims are released: the next container must be able to bind them
             os.close(fd)
         if life is None:
             bundle.install()  # many modules at once
@@ -104,7 +104,7 @@ def watch(held: Held, log: JsonLog | None, *, life: Lifecycle | None = None, cli
             life = Lifecycle(Paths(held.state, held.run))
             adopt(life.paths, held.id)
         ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        life.ended(life.store.spec(held.id), _state(life, held.id), code, signal=ended_by)
+        life.ended(held.id, code, signal=ended_by)
     except BaseException:
         _leave_to_others(held, code)
         raise
@@ -133,14 +133,6 @@ def _leave_to_others(held: Held, code: int) -> None:
             write_file(f"{paths.live(held.id)}/{LAST_WORD}", str(code))
         except OSError:
             pass  # it is full too, or the container is removed
-
-
-def _state(life: Lifecycle, id: str) -> State:
-    """As it is on the disk. A file that was broken meanwhile must not stop the end."""
-    try:
-        return life.store.state(id)
-    except NanoError:
-        return State(status="running")
 
 
 class _Shrinking:

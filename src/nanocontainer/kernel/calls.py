@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from .conntrack import Flows
     from .netlink import Links
 
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -423,6 +424,12 @@ class Kernel:
         from .netlink import Links
 
         return Links(netns)
+
+    def flows(self) -> Flows:
+        """A client for the connection tracking of our own network namespace."""
+        from .conntrack import Flows
+
+        return Flows()
 
     def nft(self, script: str) -> str:
         """Run nftables commands as one transaction; what they print."""

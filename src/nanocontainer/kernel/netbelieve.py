@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from .makebelieve import Machine
 
 _TYPES = {
-    16: "RTM_NEWLINK", 17: "RTM_DELLINK", 18: "RTM_GETLINK", 19: "RTM_SETLINK", 20: "RTM_NEWADDR", 24: "RTM_NEWROUTE",
-    26: "RTM_GETROUTE", 28: "RTM_NEWNEIGH", 10 << 8 | 1: "NFT_MSG_GETTABLE",
+    16: "RTM_NEWLINK", 17: "RTM_DELLINK", 18: "RTM_GETLINK", 19: "RTM_SETLINK", 20: "RTM_NEWADDR", 22: "RTM_GETADDR",
+    24: "RTM_NEWROUTE", 26: "RTM_GETROUTE", 28: "RTM_NEWNEIGH", 1 << 8 | 1: "IPCTNL_MSG_CT_GET",
+    10 << 8 | 1: "NFT_MSG_GETTABLE",
 }  # fmt: skip
 _LINK, _ADDRESS, _ROUTE, _NEIGHBOUR = range(4)
 _FAMILIES = {16: _LINK, 17: _LINK, 18: _LINK, 19: _LINK, 20: _ADDRESS, 24: _ROUTE, 26: _ROUTE, 28: _NEIGHBOUR}
@@ -37,7 +38,9 @@ _ATTRIBUTES: dict[int, dict[int, tuple[str, str]]] = {
 _PORT = {4: ("IFLA_BRPORT_MODE", "bit"), 33: ("IFLA_BRPORT_ISOLATED", "bit")}
 _CREATE, _EXCLUSIVE, _REPLACE, _DUMP = 0x400, 0x200, 0x100, 0x300
 _PROTOCOLS = {0: "NETLINK_ROUTE", 12: "NETLINK_NETFILTER"}
-_DOMAINS: dict[int, str] = {sockets.AF_NETLINK: "AF_NETLINK", sockets.AF_INET: "AF_INET"}
+_DOMAINS: dict[int, str] = {
+    sockets.AF_NETLINK: "AF_NETLINK", sockets.AF_INET: "AF_INET", sockets.AF_INET6: "AF_INET6",
+}  # fmt: skip
 _KINDS: dict[int, str] = {
     sockets.SOCK_RAW: "SOCK_RAW", sockets.SOCK_STREAM: "SOCK_STREAM", sockets.SOCK_DGRAM: "SOCK_DGRAM",
 }  # fmt: skip
@@ -91,6 +94,9 @@ class FakeSocket:
     def _shown(self, kind: int, flags: int, body: bytes) -> str:
         parts = [_TYPES.get(kind, str(kind)), "|".join(_flags(flags, kind))]
         family = _FAMILIES.get(kind)
+        if kind in (22, 1 << 8 | 1):  # of all addresses; of the flows to one port, in both families
+            parts += [f"nfgen_family={_DOMAINS[body[0]]}"] if kind >> 8 else []
+            return f"{{{', '.join(parts)}}}"
         if family is None:
             return f"{{{', '.join(parts)}, NFTA_TABLE_NAME={value(body[8:].rstrip(bytes(1)), self.machine.names)}}}"
         parts += self._head(family, body)
@@ -201,7 +207,7 @@ class FakeSocket:
 
 def _flags(flags: int, kind: int) -> list[str]:
     said = ["NLM_F_REQUEST"] + (["NLM_F_ACK"] if flags & 4 else [])
-    if kind in (18, 26) or kind >> 8:
+    if kind in (18, 22, 26) or kind >> 8:
         return said + (["NLM_F_DUMP"] if flags & _DUMP == _DUMP else [])
     for bit, name in ((_CREATE, "NLM_F_CREATE"), (_EXCLUSIVE, "NLM_F_EXCL"), (_REPLACE, "NLM_F_REPLACE")):
         if flags & bit:

@@ -20,7 +20,7 @@ from .model import DEFAULT, Network, NetworkStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..container.spec import Port, Spec
     from ..paths import Paths
@@ -322,7 +322,7 @@ def _address_of(pid: int, kernel: Kernel) -> str:
 
 def _wishes(spec: Spec) -> list[Binding]:
     """The published ports, checked; with --publish-all also the exposed ones that are not published."""
-    wishes = [_checked(port) for port in spec.ports]
+    wishes = [checked(port) for port in spec.ports]
     if spec.publish_all:
         published = {(port.container_port, port.protocol) for port in wishes}
         exposed = map(_exposed, spec.exposed)
@@ -330,7 +330,7 @@ def _wishes(spec: Spec) -> list[Binding]:
     return wishes
 
 
-def _checked(port: Port | Binding) -> Binding:
+def checked(port: Port | Binding) -> Binding:
     host_ip = port.host_ip
     shown = f"{host_ip + ':' if host_ip else ''}{port.host_port or ''}:{port.container_port}/{port.protocol}"
     if port.protocol not in PROTOCOLS:
@@ -349,7 +349,7 @@ def _exposed(text: str) -> Binding:
     port, _, protocol = text.partition("/")
     if not (port.isascii() and port.isdecimal()):
         raise InvalidInput(f"cannot publish exposed port {text!r}", "it must look like 80/tcp")
-    return _checked(Binding(int(port), 0, "", protocol or "tcp"))
+    return checked(Binding(int(port), 0, "", protocol or "tcp"))
 
 
 def _claim_port(paths: Paths, port: Binding, id: str, alive: Callable[[str], bool], _: Kernel) -> Binding:

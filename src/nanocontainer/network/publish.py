@@ -17,8 +17,10 @@ from .leases import name_of, port_name, port_owner, ports_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import ClassVar
 
+    from ..kernel.calls import Kernel
     from ..plan.step import Residue, Side
 
 
@@ -101,15 +103,21 @@ class PublishPorts(Step):
                 except NanoError:
                     pass  # this one was free
             world.kernel.nft(script)
+        forget_flows(world.kernel, self.ports)
 
     def explain(self) -> str:
         shown = [
             f"{port.host_ip or '*'}:{port.host_port} → {self.ip}:{port.container_port}/{port.protocol}"
             for port in self.ports
         ]
+        flows = (
+            "; and forget where UDP was sent to before, as the kernel goes on with a flow as it began (netlink(7))"
+            if any(port.protocol == "udp" for port in self.ports)
+            else ""
+        )
         return (
             f"Publish {', '.join(shown)}, as entries of one map that all rules look into, so that no rule is added for "
-            "a container (nft(8))."
+            f"a container (nft(8)){flows}."
         )
 
     def shell(self) -> str:
@@ -117,6 +125,13 @@ class PublishPorts(Step):
 
     def undone(self) -> str:
         return "\n".join(f"nft '{rules.withdraw(self.table, port).rstrip()}'" for port in self.ports)
+
+    def less(self, other: Step) -> Step | None:
+        """Without the ports of the other one."""
+        if not isinstance(other, PublishPorts) or (other.table, other.id) != (self.table, self.id):
+            return self
+        left = tuple(port for port in self.ports if port not in other.ports)
+        return self if left == self.ports else self.replace(ports=left) if left else None
 
     def undo(self, world: World) -> None:
         """The ports go from the map; only those still claimed by us, as others may have them by now."""
@@ -132,3 +147,19 @@ class PublishPorts(Step):
             if not links.has_table(self.table):
                 return
         world.kernel.nft(rules.unpublish(self.table, self.ip, ours))
+        forget_flows(world.kernel, ours)
+
+
+def forget_flows(kernel: Kernel, ports: Iterable[Binding]) -> None:
+    """UDP to these ports goes where the rules say now, also from clients that have been sending before."""
+    ports = [port for port in ports if port.protocol == "udp"]
+    if not ports:
+        return
+    with kernel.links() as links:
+        own = {each.address for each in links.addresses()}
+    with kernel.flows() as flows:
+        for port in ports:
+            for flow in flows.to_port("udp", port.host_port):
+                at = flow.destination
+                if at == port.host_ip or (not port.host_ip and (at in own or at.startswith("127."))):
+                    flows.forget(flow)

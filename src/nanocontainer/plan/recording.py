@@ -44,8 +44,8 @@ class RecordingKernel(Kernel):
     def __getattribute__(self, name: str) -> Any:
         if name in ("calls", "answers", "_fd", "_note") or name.startswith("__"):
             return object.__getattribute__(self, name)
-        if name == "links":
-            return lambda *args, **named: _Noting(self, "links")
+        if name in ("links", "flows"):
+            return lambda *args, **named: _Noting(self, name)
         if not hasattr(Kernel, name):
             raise AttributeError(name)
 
@@ -102,6 +102,8 @@ _DEFAULTS: dict[str, Any] = {
     "nft": "",
     "bpf": 98,
     "links.index": 1,
+    "links.addresses": [],
+    "flows.to_port": [],
 }
 
 

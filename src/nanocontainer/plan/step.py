@@ -97,6 +97,10 @@ class Step(Record):
         """Take back what outlives init. Only steps whose residue is "kernel" or "disk" have one."""
         raise NotImplementedError
 
+    def less(self, other: Step) -> Step | None:
+        """What stays of this step when `other`, of the same container, was taken back; None: nothing."""
+        return None if self == other else self
+
 
 NEWLINE = "${newline}"  # as part of a word: a variable of the script
 

@@ -1,0 +1,22 @@
+"""Killed while a running container is changed."""
+
+from __future__ import annotations
+
+import pytest
+
+from . import tally
+from .changes import CHANGES
+from .crew import LONG, Crew
+
+
+@pytest.mark.timeout(LONG)
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_running_container_is_changed(crew: Crew, change: str) -> None:
+    (count,) = crew.run("count_in_change", [{"change": change}])
+    assert count > 15
+    cases = [
+        {"change": change, "who": who, "at": at, "torn": torn}
+        for at in range(1, count + 1)
+        for who, torn in (("command", False), ("command", True), ("keeper", False))
+    ]
+    tally.judge(cases, crew.run("kill_in_change", cases))
