@@ -327,7 +327,7 @@ def _take_back(live: Live, journal: Held, size: int) -> None:
     for slot in [slot for slot in live.world.slots if slot.startswith("port ")]:
         os.close(live.world.slots.pop(slot))
     old = list(read(journal.path, journal.fd))[len(new) :]
-    ours = {str(getattr(entry.step, "path", "")) for entry in old}
+    ours = {str(getattr(entry.step, name, "")) for entry in old for name in ("path", "path6")}
     networks = life.paths.networks
     _release_others([f"{networks}/{name}/leases" for name in claims(networks)], id, ours)
     failures = recover(journal.path, live.world, life.boot, keep=True, fd=journal.fd, start=size)

@@ -216,7 +216,7 @@ def release_endpoint(paths: Paths, endpoint: Endpoint, id: str) -> None:
 
 
 def claim_ports(
-    paths: Paths, wishes: list[Binding], id: str, alive: Callable[[str], bool], kernel: Kernel
+    paths: Paths, wishes: Iterable[Binding], id: str, alive: Callable[[str], bool], kernel: Kernel
 ) -> tuple[Binding, ...]:
     """Claim ports of the host for container id, all or none; those without a number get a free one. Conflict."""
     got: list[Binding] = []
