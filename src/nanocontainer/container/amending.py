@@ -25,7 +25,6 @@ import select
 import time
 
 from ..errors import Busy, NanoError, NotRunning, reason
-from ..network import live as live_steps  # noqa: F401 (so that they are known: a change that was left may name them)
 from ..network.leases import ports_directory
 from ..paths import claims, clear_torn, owner_of, release
 from ..plan.execute import Execution, failure_of

@@ -153,9 +153,12 @@ def line_of(step: Step, boot: str) -> str:
 def step_of(line: str) -> Step:
     """The step that line_of() wrote, of whatever residue. Unsupported where this version does not know it."""
     data = loads(line)
+    kind = Step.named(data["step"])
     try:
-        return Step.kinds[data["step"]].from_dict(data["data"])
-    except (KeyError, TypeError, AttributeError):
+        if kind:
+            return kind.from_dict(data["data"])
+        raise TypeError
+    except (TypeError, AttributeError):
         why = "another version of NanoContainer has begun it"
         raise Unsupported(f"step {data['step']} is unknown to this version", why, "let that one go on") from None
 
