@@ -40,6 +40,13 @@ class Blob:
         self.open, self.size, self.digest = open, size, digest
         self.name = name or f"layer {digest[7:19]}"
 
+    def made(self) -> None:
+        """Called when the layer is there."""
+
+    def again(self) -> bool:
+        """Called when its bytes were not what they should be. Whether `open` may give better ones now."""
+        return False
+
 
 class Wanted:
     """One image to come. config, manifest: as bytes. blobs: bottom first. names, digests: as in ImageStore.add."""
@@ -169,11 +176,18 @@ class _Work:
                     raise Corrupt(f"{blob.name} is damaged", str(error), error.hint) from None
                 raise
 
-        held, made = claims.obtain(f"{self._store.layers}/{diff_id[7:]}", make)
+        place = f"{self._store.layers}/{diff_id[7:]}"
+        try:
+            held, made = claims.obtain(place, make)
+        except Corrupt:
+            if not blob.again():
+                raise
+            held, made = claims.obtain(place, make)
         with self._lock:
             self._held.append(held)
             if made:
                 self.made.append(diff_id)
+        blob.made()
         self._report(short, "Pull complete" if made else "Already exists")
 
     def _plain(self, diff_id: str, blob: Blob) -> Iterator[bytes]:

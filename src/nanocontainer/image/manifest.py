@@ -25,6 +25,7 @@ OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+INDEXES = (OCI_INDEX, DOCKER_LIST)
 ACCEPTED = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST)
 MAX_MANIFEST = 4 << 20  # bytes; the limit registries have too
 MAX_CONFIG = 16 << 20
@@ -162,9 +163,16 @@ def parse_manifest(data: bytes, media_type: str, what: str) -> Manifest | Index:
         raise Corrupt(f"{what} is damaged", f"it is no manifest of an image (its type is {kind})")
     config = _descriptor(fields["config"], what)
     if "image" not in config.media_type and config.media_type != "application/octet-stream":
-        raise Unsupported(f"cannot use {what}", f"it is no container image but {config.media_type:.100}")
+        kind = as_text(fields.get("artifactType"), what) or config.media_type
+        hint = "it is an artifact (a chart, a signature, a policy ...), for the tool that made it"
+        raise Unsupported(f"cannot use {what}", f"it is no container image but {kind:.100}", hint)
     layers = tuple(_layer(one, what) for one in as_array(fields["layers"], what))
     return Manifest(config, layers)
+
+
+def parse_layers(fields: Any, what: str) -> list[Descriptor]:
+    """The layers of a manifest of any kind, also of what is no image (signatures)."""
+    return [_descriptor(one, what) for one in as_array(as_object(fields, what).get("layers") or [], what)]
 
 
 def parse_config(data: bytes, what: str = "the image's configuration") -> Config:

@@ -92,6 +92,12 @@ def parse_reference(text: str) -> Reference:
     return reference
 
 
+def is_short(text: str) -> bool:
+    """Whether a reference names no host: alpine, user/app:1."""
+    first, slash, _ = text.partition("@")[0].partition("/")
+    return not (slash and _is_host(first))
+
+
 def is_digest(text: str) -> bool:
     """Whether text is a digest we can check: sha256: and 64 hex digits in lower case."""
     return len(text) == 71 and text.startswith("sha256:") and _HEX.issuperset(text[7:])

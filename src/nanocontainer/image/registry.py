@@ -25,7 +25,7 @@ from .transport import Broken, Transport, is_insecure, is_loopback, same_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from .transport import Body, Response
 
@@ -140,8 +140,9 @@ class Registry:
             if path and not same_host(path, response.url):
                 raise Corrupt(f"{what} cannot be read", f"its next page is on another host ({path:.200})")
 
-    def blob(self, digest: str, size: int, start: int = 0) -> Iterator[bytes]:
-        """The bytes of a blob from `start` on, in chunks. The caller checks digest and size (streams.digested)."""
+    def blob(self, digest: str, size: int, start: int = 0, broke: Callable[[], None] = lambda: None) -> Iterator[bytes]:
+        """The bytes of a blob from `start` on, in chunks. broke: called where a connection broke and another goes on.
+        The caller checks digest and size (streams.digested)."""
         what = f"blob {digest[:19]} of {self.name}/{self.path}"
         done, failures = start, 0
         while done < size:
@@ -168,6 +169,7 @@ class Registry:
                 failures = failures + 1 if done - before < _WORTHWHILE else 0
                 if failures >= self._access.tries:
                     raise self.unreachable(error)
+                broke()
                 self._wait(failures)
 
     def _skipped(self, response: Response, done: int, size: int, what: str) -> int:

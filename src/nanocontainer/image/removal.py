@@ -10,7 +10,7 @@ import os
 
 from ..errors import Conflict, Corrupt, NanoError, NotFound
 from ..paths import remove_tree
-from . import claims
+from . import claims, partial
 from .reference import familiar, parse_reference
 from .store import ImageStore, _named, _quote
 
@@ -96,7 +96,7 @@ def sweep(store: ImageStore) -> list[str]:
                 if unneeded or entry.endswith(".tmp"):  # temporary files are made under the lock that we hold
                     remove_tree(f"{store.root}/{directory}/{entry}")
                     swept.append(f"{store.root}/{directory}/{entry}")
-    return swept
+    return swept + partial.sweep(store.root)
 
 
 def take_back(store: ImageStore, ids: Sequence[str], diff_ids: Sequence[str]) -> None:
