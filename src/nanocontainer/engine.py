@@ -20,7 +20,7 @@ from _thread import allocate_lock  # threading has a Python half
 
 from .container.lifecycle import PATIENCE, Lifecycle
 from .container.locks import Lock, holder
-from .errors import Busy, Conflict, Corrupt, NanoError, NotFound, NotPermitted, NotRunning, Unsupported
+from .errors import Busy, Conflict, Corrupt, NanoError, NotFound, NotPermitted, NotRunning, Unreachable, Unsupported
 from .paths import Paths, check_format, make_state, new_id
 from .plan.wire import Wire
 from .record import Record
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .image.push import Pushed
     from .image.registry import Access
     from .image.usage import Sharing
+    from .image.verify import Verdict
     from .plan.explanation import Explanation
     from .plan.plan import Plan
     from .plan.telling import Watch
@@ -132,7 +133,7 @@ class Engine:
             self._reap()
 
     def create(self, spec: Spec, *, pull: str = "missing", platform: str = "", on_progress: OnProgress = None) -> str:
-        """Make a container without starting it; its id. pull: missing, always or never."""
+        """Make a container without starting it; its id. pull: missing, always, newer or never."""
         from .container.starting import create
 
         image = self._image_for(spec, pull, platform, on_progress)
@@ -274,6 +275,8 @@ class Engine:
         self._ready()
         if pull == "always":
             return self.pull(spec.image, platform=platform, on_progress=on_progress)
+        if pull == "newer":
+            return self.pull_newer(spec.image, platform=platform, on_progress=on_progress)
         try:
             return self.image(spec.image)
         except NotFound:
@@ -670,7 +673,13 @@ class Engine:
         except NotFound:
             from .image.tiny import ensure_tiny, is_tiny
 
-            if not make or not is_tiny(name):
+            if not is_tiny(name):
+                from .image.mirrors import find_short
+
+                if found := find_short(self.life.images, name):
+                    return found
+                raise
+            if not make:
                 raise
             self._ready()
             return ensure_tiny(self.life.images)
@@ -721,16 +730,51 @@ class Engine:
 
         return usage(self.life)
 
-    def pull(self, reference: str, *, platform: str = "", on_progress: OnProgress = None) -> Image:
-        """Bring an image from its registry. platform: os/arch[/variant], default the host's. Unreachable, NotFound,
-        Corrupt and others; an image that could not be pulled whole leaves nothing."""
+    def pull(
+        self, reference: str, *, platform: str = "", on_progress: OnProgress = None, access: Access | None = None
+    ) -> Image:
+        """Bring an image from its registry. platform: os/arch[/variant], default the host's. access: credentials, TLS
+        and retries (image/registry.py). Unreachable, NotFound, NotPermitted, Corrupt and others; what could not be
+        pulled whole is no image, but the next pull goes on with it."""
         from .image.pull import pull
         from .image.tiny import ensure_tiny, is_tiny
 
         self._ready()
         if is_tiny(reference):
             return ensure_tiny(self.life.images)
-        return pull(self.life.images, reference, platform=platform, on_progress=on_progress)
+        return pull(self.life.images, reference, platform=platform, on_progress=on_progress, access=access)
+
+    def pull_newer(
+        self, reference: str, *, platform: str = "", on_progress: OnProgress = None, access: Access | None = None
+    ) -> Image:
+        """The same, but where the registry cannot be asked or does not have it, the image that is here."""
+        try:
+            return self.pull(reference, platform=platform, on_progress=on_progress, access=access)
+        except (Unreachable, NotFound, NotPermitted) as error:
+            try:
+                image = self.image(reference)
+            except NotFound:
+                raise error from None
+            if on_progress:
+                from .image.progress import Progress
+
+                on_progress(Progress("", f"Using the image that is here: {error}"))
+            return image
+
+    def pull_all(
+        self, repository: str, *, platform: str = "", on_progress: OnProgress = None, access: Access | None = None
+    ) -> list[Image]:
+        """Bring every tag of a repository; its name stands without a tag. As pull()."""
+        from .image.pull import pull_all
+
+        self._ready()
+        return pull_all(self.life.images, repository, platform=platform, on_progress=on_progress, access=access)
+
+    def verify_images(self, names: Sequence[str] = ()) -> list[Verdict]:
+        """Look at every byte of these images again, or of all (image/verify.py). Changes nothing. NotFound."""
+        from .image.verify import verify
+
+        return verify(self.life.images, [self.image(name, make=False) for name in names] or self.images())
 
     def push(
         self,

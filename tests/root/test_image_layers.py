@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nanocontainer.errors import Corrupt, NanoError
-from nanocontainer.image.checkup import _size as layer_bytes
+from nanocontainer.image.checkup import tree_size as layer_bytes
 from nanocontainer.image.layers import apply_layer
 
 DIR, SYMLINK, LINK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
@@ -518,7 +518,7 @@ def test_memory_is_flat(tmp_path: Path) -> None:
 import resource, sys
 sys.path[:0] = {sys.path!r}
 import io, tarfile
-from nanocontainer.image.checkup import _size as layer_bytes
+from nanocontainer.image.checkup import tree_size as layer_bytes
 from nanocontainer.image.layers import apply_layer
 def archive():
     head = tarfile.TarInfo("big")

@@ -141,9 +141,16 @@ class FakeEngine:
             LogLine("2024-05-01T12:00:00.000000003Z", "stdout", "three"),
         ])  # fmt: skip
 
-    def pull(self, reference: str, *, platform: str = "", on_progress: Any = None) -> Image:
+    def pull(self, reference: str, *, platform: str = "", on_progress: Any = None, access: Any = None) -> Image:
         self._ask("pull", reference, platform)
         return self.stored[0]
+
+    def pull_newer(self, reference: str, *, platform: str = "", on_progress: Any = None) -> Image:
+        self._ask("pull_newer", reference, platform)
+        return self.stored[0]
+
+    def pull_all(self, repository: str, *, platform: str = "", on_progress: Any = None, access: Any = None) -> None:
+        self._ask("pull_all", repository, platform)
 
     def load(self, source: Any, on_progress: Any = None, *, platform: str = "") -> list[Image]:
         self._ask("load", source)

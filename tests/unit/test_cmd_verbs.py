@@ -277,7 +277,7 @@ def test_run_detached(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_run_checks_before_it_starts(cli: Cli) -> None:
-    for words in (["--pull", "newer"], ["-a", "stdwhat"], ["-d", "-a", "stdin"], ["--detach-keys", "ctrl-"], ["-it"]):
+    for words in (["--pull", "sometimes"], ["-a", "stdwhat"], ["-d", "-a", "stdin"], ["--detach-keys", "ctrl-"], ["-it"]):
         code, out, err = cli("run", *words, "debian")
         assert code == 125 and out == "" and err.startswith("Error: "), words
     assert not cli.engine.asked
@@ -631,8 +631,8 @@ def test_completion_scripts(cli: Cli, shell: str) -> None:
     ("line", "replies"),
     [
         ("nanocontainer ru", ["run"]),
-        ("nanocontainer run --pull=n", ["never"]),  # behind the = only: to bash that is the word
-        ("nanocontainer run --pull=", ["always", "missing", "never"]),
+        ("nanocontainer run --pull=nev", ["never"]),  # behind the = only: to bash that is the word
+        ("nanocontainer run --pull=", ["always", "missing", "newer", "never"]),
         ("nanocontainer run debian:1", ["12"]),
         ("nanocontainer stop ", ["web", "worker"]),
         ("nanocontainer run tiny /bin/ech", ["/bin/echo"]),
@@ -673,8 +673,8 @@ def state(tmp_path: Path) -> Paths:
         (["--root", ""], [":files"]),
         (["--root", "/x", "ru"], ["run"]),
         (["run", "--pri"], ["--privileged"]),
-        (["run", "--pull", ""], ["always", "missing", "never"]),
-        (["run", "--pull=n"], ["--pull=never"]),
+        (["run", "--pull", ""], ["always", "missing", "newer", "never"]),
+        (["run", "--pull=n"], ["--pull=newer", "--pull=never"]),
         (["run", "--cap-add", "NET_A"], ["NET_ADMIN"]),
         (["run", "--cap-drop=AL"], ["--cap-drop=ALL"]),
         (["run", "--network", "l"], ["lan"]),

@@ -101,7 +101,7 @@ _VALUES: dict[str, tuple[str, ...]] = {  # of a flag; of one verb's flag, where 
     "mount": ("type=bind,", "type=volume,", "type=tmpfs,", "type=image,"),
     "pid": ("host", "container:"),
     "platform": ("linux/amd64", "linux/arm64"),
-    "pull": ("always", "missing", "never"),
+    "pull": ("always", "missing", "newer", "never"),
     "restart": ("no",),
     "security-opt": ("no-new-privileges", "seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined"),
     "signal": ("HUP", "INT", "KILL", "QUIT", "STOP", "TERM", "USR1", "USR2"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..clock import parse_time
 from ..errors import InvalidInput, NanoError, NotFound
-from . import units
+from . import registryflags, units
 from .flags import Command, Given, read_bool
 from .main import complain
 from .output import out
@@ -40,20 +40,32 @@ FILTERS = ("before", "dangling", "label", "reference", "since", "until")
 
 def pull(app: App, given: Given) -> int:
     """`pull`: progress on stderr, the full name of what was pulled on stdout."""
-    name = given.args[0]
-    if given["quiet"]:
-        image = app.engine.pull(name, platform=given["platform"])
-    else:
-        with Progress() as progress:
-            if "@" not in name and ":" not in name.rpartition("/")[2]:
+    name, platform, access = given.args[0], given["platform"], registryflags.access(given)
+    tagged = "@" in name or ":" in name.rpartition("/")[2]
+    if given["all-tags"] and tagged:
+        raise InvalidInput("--all-tags takes a name without a tag", f"{name!r} has one")
+    with Progress(silent=given["quiet"]) as progress:
+        if given["all-tags"]:
+            app.engine.pull_all(name, platform=platform, on_progress=progress.show, access=access)
+        else:
+            if not tagged:
                 progress.line("Using default tag: latest")
-            image = app.engine.pull(name, platform=given["platform"], on_progress=progress.show)
-    if given["platform"]:
-        from .platform import check_pulled
+            image = app.engine.pull(name, platform=platform, on_progress=progress.show, access=access)
+            if platform:
+                from .platform import check_pulled
 
-        check_pulled(image, given["platform"], name)
-    out(f"{full_name(name, familiar=False)}\n")
+                check_pulled(image, platform, name)
+            name = _pulled_name(image, name)
+    shown = full_name(name, familiar=False)
+    out(f"{shown.rpartition(':')[0] if given['all-tags'] else shown}\n")
     return 0
+
+
+def _pulled_name(image: Image, name: str) -> str:
+    """What a short name turned out to mean (registries.conf)."""
+    from ..image.mirrors import candidates
+
+    return next((str(one) for one in candidates(name) if str(one) in image.names), name)
 
 
 def images(app: App, given: Given) -> int:
@@ -234,8 +246,9 @@ PULL = Command(
     (
         ("platform", "", "string", "", "Platform of the image (os/architecture[/variant])"),
         ("quiet", "q", "bool", False, "No progress"),
-        ("all-tags", "a", "later", None, ""),
+        ("all-tags", "a", "bool", False, "Download all tags of the repository"),
         ("disable-content-trust", "", "bool", True, ""),
+        *registryflags.FLAGS,
     ),
     pull,
     least=1,

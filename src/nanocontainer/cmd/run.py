@@ -167,14 +167,14 @@ def _streams(given: Given) -> set[str]:
 
 
 def _check_pull(given: Given) -> None:
-    if given["pull"] not in ("always", "missing", "never"):
-        raise InvalidInput("invalid --pull", f"{given['pull']!r} is not always, missing or never")
+    if given["pull"] not in ("always", "missing", "newer", "never"):
+        raise InvalidInput("invalid --pull", f"{given['pull']!r} is not always, missing, newer or never")
 
 
 def _make_ready(app: App, given: Given) -> None:
     """Pull what is to be pulled although an image of this name is here: --pull always, or one of another --platform."""
     name = given.args[0]
-    if given["platform"] and given["pull"] != "always" and _is_here(app, name):
+    if given["platform"] and given["pull"] not in ("always", "newer") and _is_here(app, name):
         from ..image.tiny import is_tiny
         from .platform import check
 
@@ -184,7 +184,7 @@ def _make_ready(app: App, given: Given) -> None:
             if given["pull"] == "never" or is_tiny(name):
                 raise
             _fetch(app, given)
-    elif given["pull"] == "always":
+    elif given["pull"] in ("always", "newer"):
         _fetch(app, given)
 
 
@@ -199,7 +199,8 @@ def _is_here(app: App, image: str) -> bool:
 def _fetch(app: App, given: Given) -> None:
     """Pull the image. Done here and not by the engine's launch, so that ctrl-c ends a pull but never half a start."""
     name, platform = given.args[0], given["platform"]
-    image = app.engine.pull(name, platform=platform, on_progress=_progress(given))
+    bring = app.engine.pull_newer if given["pull"] == "newer" else app.engine.pull
+    image = bring(name, platform=platform, on_progress=_progress(given))
     if platform:
         from .platform import check_pulled
 

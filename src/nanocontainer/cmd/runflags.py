@@ -24,7 +24,7 @@ CONTAINER: Table = (
     ("init", "", "bool", False, "Run an init that forwards signals and reaps processes"),
     ("stop-signal", "", "string", "", "Signal that stops the container (default: the image's, or SIGTERM)"),
     ("stop-timeout", "", "int", 10, "Seconds from the stop signal to SIGKILL"),
-    ("pull", "", "string", "missing", "Pull the image before running (always, missing, never)"),
+    ("pull", "", "string", "missing", "Pull the image before running (always, missing, newer, never)"),
     ("quiet", "q", "bool", False, "No progress of the pull"),
     ("platform", "", "string", "", "Platform of the image (os/architecture[/variant])"),
     ("label", "l", "list", None, "Set a label (NAME=value)"),

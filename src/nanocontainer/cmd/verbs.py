@@ -31,6 +31,8 @@ VERBS: dict[str, Verb] = {
     "rm": ("containers", "RM", "Container", "Remove one or more containers"),
     "port": ("ports", "PORT", "Container", "Show published ports of a container, add and remove them live"),
     "rmi": ("images", "RMI", "Image", "Remove one or more images"),
+    "login": ("login", "LOGIN", "Image", "Log in to a registry"),
+    "logout": ("login", "LOGOUT", "Image", "Log out of a registry"),
     "tag": ("images", "TAG", "Image", "Give an image another name"),
     "history": ("history", "HISTORY", "Image", "Show how an image was made"),
     "push": ("push", "PUSH", "Image", "Send an image to a registry"),
@@ -68,7 +70,7 @@ HIDDEN: dict[str, Verb] = {
 
 # Words of docker and podman that we do not have yet: whoever types one shall not be sent to look for a typing error.
 LATER = frozenset(
-    "build builder buildx compose context cp diff events kube login logout manifest "
+    "build builder buildx compose context cp diff events kube manifest "
     "network play pod rename search secret stats swarm top unshare update volume".split()
 ) | {"system events", "system prune"}
 
@@ -109,6 +111,7 @@ GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
             "remove": "rmi",
             "save": "save",
             "tag": "tag",
+            "verify": ("verify", "VERIFY", "", "Hold every byte of images against its digest again"),
         },
     ),
     "system": ("Look at the engine", {"df": _DF, "doctor": "doctor", "info": "info"}),

@@ -39,23 +39,27 @@ def find_credentials(host: str, path: str, authfile: str = "") -> Credentials | 
     """
     if authfile and not os.path.exists(authfile):
         raise InvalidInput(f"cannot read {authfile}", "no such file", "give --authfile an existing file")
-    named = authfile or os.environ.get("REGISTRY_AUTH_FILE", "")
-    for file in [named] if named else _usual_files():
-        data = _read(file)
+    for file in auth_files(authfile):
+        data = read_auth(file)
         found = _from_file(data, host, path, file) if data else None
         if found:
             return found
     return None
 
 
-def _usual_files() -> list[str]:
+def auth_files(authfile: str = "") -> list[str]:
+    """Where credentials are looked for, in order; the last one is docker's own, or the only one that the user names."""
+    named = authfile or os.environ.get("REGISTRY_AUTH_FILE", "")
+    if named:
+        return [named]
     run = os.environ.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
     podman = f"{run}/containers/auth.json" if "XDG_RUNTIME_DIR" in os.environ else f"{run}/auth.json"
     docker = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
     return [podman, f"{docker}/config.json"]
 
 
-def _read(file: str) -> dict[str, Any] | None:
+def read_auth(file: str) -> dict[str, Any] | None:
+    """A file as it is; None where there is none. InvalidInput."""
     try:
         with open(file, "rb") as opened:
             data = parse_json(opened.read(), 1 << 20, file)
@@ -70,9 +74,24 @@ def _read(file: str) -> dict[str, Any] | None:
     return data
 
 
-def _from_file(data: dict[str, Any], host: str, path: str, file: str) -> Credentials | None:
+def keys_of(host: str) -> list[str]:
+    """The names under which files have a registry, the one that docker writes first."""
     spellings = (host, f"https://{host}", f"https://{host}/v1/", f"https://{host}/v2/", f"http://{host}")
-    keys = list(_HUB if host == "docker.io" else spellings)
+    return list(_HUB if host == "docker.io" else spellings)
+
+
+def helper_of(data: dict[str, Any], host: str) -> str:
+    """Which helper keeps the credentials of a registry, by what a file says; empty for none."""
+    helpers = data.get("credHelpers")
+    for key in keys_of(host):
+        if isinstance(helpers, dict) and isinstance(helpers.get(key), str):
+            return str(helpers[key])
+    store = data.get("credsStore")
+    return store if isinstance(store, str) else ""
+
+
+def _from_file(data: dict[str, Any], host: str, path: str, file: str) -> Credentials | None:
+    keys = keys_of(host)
     parts = path.split("/")
     keys = [f"{host}/{'/'.join(parts[:count])}" for count in range(len(parts), 0, -1)] + keys  # podman: per repository
     helpers = data.get("credHelpers")

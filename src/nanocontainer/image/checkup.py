@@ -82,7 +82,7 @@ def _of_image(store: ImageStore, image: Image) -> list[tuple[str, str, str]]:
         wrong.append((shown, error.why, hint))
     for diff_id in image.layers:
         place = f"{store.layers}/{diff_id[7:]}"
-        said, there = layer_size(place), _size(place)
+        said, there = layer_size(place), tree_size(place)
         if said and os.path.isdir(place) and there != said:  # power cuts did that before layers were synced
             wrong.append((shown, f"the files of its layer {place} have {there} bytes, and had {said}", hint))
     for digest in (image.id, image.manifest):
@@ -94,7 +94,7 @@ def _of_image(store: ImageStore, image: Image) -> list[tuple[str, str, str]]:
     return wrong
 
 
-def _size(place: str) -> int:
+def tree_size(place: str) -> int:
     """Bytes of the regular files of a layer, as layers.py counts them: one with several names once."""
     total, seen, directories = 0, set(), [place]
     while directories:

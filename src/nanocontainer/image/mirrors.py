@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import os
 
-from ..errors import InvalidInput, NotPermitted, reason
+from ..errors import InvalidInput, NotFound, NotPermitted, reason
 from ..record import Record
 from .reference import DOCKER, Reference, is_short, parse_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from .model import Image
+    from .store import ImageStore
 
 SYSTEM = "/etc/containers"
 USER = "~/.config/containers"
@@ -104,6 +107,20 @@ def candidates(name: str, registries: Registries | None = None) -> list[Referenc
         hint = "say it in full, as docker.io/library/alpine; or set unqualified-search-registries in registries.conf"
         raise InvalidInput(f"{name} is a short name", "registries.conf has no registry to look for such in", hint)
     return [full if host == DOCKER else _at(f"{host}/{short}", full, short) for host in registries.search]
+
+
+def find_short(store: ImageStore, name: str) -> Image | None:
+    """The image in the store that a short name means by registries.conf, or None."""
+    try:
+        references = candidates(name) if is_short(name) else []
+    except InvalidInput:
+        return None  # it is an id, or whoever pulls it is told what is wrong
+    for reference in references:
+        try:
+            return store.find(str(reference))
+        except NotFound:
+            continue
+    return None
 
 
 def sources(reference: Reference, registries: Registries | None = None) -> list[Source]:

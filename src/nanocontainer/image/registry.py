@@ -70,11 +70,12 @@ class Registry:
         actions: str = "pull",
         mount: Sequence[str] = (),
         insecure: bool | None = None,
+        lasting: bool = False,
     ) -> None:
         """host, path: of a Reference; path may be empty (login). actions: what tokens are asked for ("pull,push").
         mount: repositories that layers shall be mounted from. insecure: plain http and unknown certificates are allowed
-        (registries.conf), None as usual."""
-        self.name, self.path = host, path
+        (registries.conf), None as usual. lasting: ask the token service for an identity token too."""
+        self.name, self.path, self._lasting = host, path, lasting
         self.host = "registry-1.docker.io" if host == "docker.io" else host
         self._access = access
         self.credentials = access.credentials or find_credentials(host, path, access.authfile)
@@ -92,6 +93,15 @@ class Registry:
 
     def close(self) -> None:
         self.transport.close()
+
+    def login(self) -> Credentials:
+        """Prove the credentials; what is to be kept of them: themselves, or the identity token that stands for them.
+        NotPermitted, Unreachable."""
+        self.request("GET", "/v2/", what=self.name, doing="log in to").close()
+        credentials = self.credentials or Credentials()
+        if self._token and self._token.identity:
+            return Credentials(credentials.user, identity_token=self._token.identity)
+        return credentials
 
     # --- reading
 
@@ -242,6 +252,7 @@ class Registry:
     def _refusal(self, status: int, what: str, said: str, pause: float) -> NanoError:
         if status in (401, 403):
             hint = "check the name" + ("" if self.credentials else f", or log in: login {self.name}")
+            hint = hint if self.path else "check user name and password"
             return NotPermitted(what, f"{self.name} denies access{said}", hint)
         if status == 404:
             return NotFound(what, f"{self.name} does not have it{said}", "check name and tag")
@@ -309,7 +320,7 @@ class Registry:
     def _fetch(self, fields: dict[str, str]) -> Token:
         for attempt in range(self._access.tries):
             try:
-                return fetch_token(self, fields, self._scopes)
+                return fetch_token(self, fields, self._scopes, lasting=self._lasting)
             except Broken as error:
                 if error.final or attempt + 1 >= self._access.tries:
                     raise self.unreachable(error, f"the token service of {self.name}") from None
