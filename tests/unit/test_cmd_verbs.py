@@ -277,7 +277,7 @@ def test_run_detached(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_run_checks_before_it_starts(cli: Cli) -> None:
-    for words in (["--pull", "sometimes"], ["-a", "stdwhat"], ["-d", "-a", "stdin"], ["--detach-keys", "ctrl-"], ["-it"]):
+    for words in (["--pull", "maybe"], ["-a", "stdwhat"], ["-d", "-a", "stdin"], ["--detach-keys", "ctrl-"], ["-it"]):
         code, out, err = cli("run", *words, "debian")
         assert code == 125 and out == "" and err.startswith("Error: "), words
     assert not cli.engine.asked
