@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import registryflags
 from .flags import Command, Given
 from .output import err, out
 from .progress import Progress, full_name
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 def push(app: App, given: Given) -> int:
     """`push`: progress on stderr, and on stdout what names the image there now; with -q only that."""
     name = given.args[0]
-    all_tags = given["all-tags"]
+    all_tags, access = given["all-tags"], registryflags.access(given)
     with Progress(silent=given["quiet"]) as progress:
         if not all_tags and ":" not in name.rpartition("/")[2]:
             progress.line("Using default tag: latest")
@@ -24,6 +25,7 @@ def push(app: App, given: Given) -> int:
             compress=given["compress"],
             on_progress=progress.show,
             on_note=lambda text: err(f"Note: {text}\n"),
+            access=access,
         )
     for one in pushed:
         out(f"{full_name(one.name, familiar=False)}@{one.digest}\n" if given["quiet"] else "")
@@ -41,6 +43,7 @@ PUSH = Command(
         ("quiet", "q", "bool", False, "No progress; print name and digest"),
         ("disable-content-trust", "", "bool", True, ""),
         ("platform", "", "later", None, ""),
+        *registryflags.FLAGS,
     ),
     push,
     least=1,
