@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .container.diagnosis import Diagnosis
     from .container.exec import ExecSession
     from .container.logs import LogLine
+    from .container.looking import Change, FileView, LayerView, TreeNode
     from .container.recording import Recorded
     from .container.spec import Container, Port, Spec
     from .container.usage import Usage
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from .plan.explanation import Explanation
     from .plan.plan import Plan
     from .plan.telling import Watch
+    from .rootfs.strata import Trace
 
     OnProgress = Callable[[Progress], None] | None
 
@@ -699,6 +701,36 @@ class Engine:
         from .image.details import details
 
         return details(self.life.images, self.image(name))
+
+    def image_layers(self, name: str) -> list[LayerView]:
+        """What each layer of an image adds, changes and deletes, bottom first. Needs root. NotFound, Corrupt."""
+        from .container.looking import image_layers
+
+        return image_layers(self.life.images, self.image(name))
+
+    def image_diff(self, first: str, second: str) -> list[Change]:
+        """How the files of the second image differ from those of the first, by path. Needs root."""
+        from .container.looking import image_diff
+
+        return image_diff(self.life.images, self.image(first), self.image(second))
+
+    def image_files(self, name: str, path: str = "/", *, deep: bool = False) -> list[FileView]:
+        """What an image has at a path, and from which layer: of a directory its content, deep: all below it."""
+        from .container.looking import image_files
+
+        return image_files(self.life.images, self.image(name), path, deep=deep)
+
+    def image_trace(self, name: str, path: str) -> Trace:
+        """What each layer of an image has at a path, top first: provides, hides or deletes it."""
+        from .container.looking import file_trace
+
+        return file_trace(self.life.images, self.image(name), path)
+
+    def image_tree(self) -> list[TreeNode]:
+        """All images, by the layers that they have in common."""
+        from .container.looking import image_tree
+
+        return image_tree(self.life.images)
 
     def image_prune(
         self,

@@ -59,6 +59,7 @@ WAYS: dict[str, tuple[str, str]] = {
     "run --step": ("See-through", "Stop before each step of a start, and look at both sides"),
     "run --why": ("See-through", "Record what the kernel refuses, and say why at the end"),
     "run --without": ("See-through", "Leave a step of a start out, and see what that opens"),
+    "image layers": ("See-through", "Show what each layer of an image does (also image files, diff, tree)"),
     "VERB --explain": ("See-through", "The same of create, start, exec, stop, restart, kill and rm"),
 }
 
@@ -98,7 +99,11 @@ GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
     "image": (
         "Manage images",
         {
+            "diff": ("imagelook", "DIFF", "", "Compare the files of two images"),
+            "files": ("imagelook", "FILES", "", "List an image's files, and which layer each comes from"),
             "history": "history",
+            "layers": ("imagelook", "LAYERS", "", "Show what each layer adds, changes and deletes"),
+            "tree": ("imagelook", "TREE", "", "Show which images stand on the same layers"),
             "import": "import",
             "inspect": _IMAGE_INSPECT,
             "load": "load",
