@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .container.diagnosis import Diagnosis
     from .container.exec import ExecSession
     from .container.logs import LogLine
-    from .container.looking import Change, FileView, LayerView, TreeNode
+    from .container.looking import FileChange, FileView, LayerView, TreeNode
     from .container.recording import Recorded
     from .container.spec import Container, Port, Spec
     from .container.usage import Usage
@@ -708,7 +708,7 @@ class Engine:
 
         return image_layers(self.life.images, self.image(name))
 
-    def image_diff(self, first: str, second: str) -> list[Change]:
+    def image_diff(self, first: str, second: str) -> list[FileChange]:
         """How the files of the second image differ from those of the first, by path. Needs root."""
         from .container.looking import image_diff
 

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..container.looking import Change, TreeNode
+    from ..container.looking import FileChange, TreeNode
     from .main import App
 
 _COLOURS = {"A": "32", "C": "33", "D": "31"}
@@ -36,7 +36,7 @@ def _json(given: Given, value: object) -> bool:
     return bool(given["format"] == "json")
 
 
-def _change(change: Change, margin: str = "") -> str:
+def _change(change: FileChange, margin: str = "") -> str:
     letter, sizes = change.letter, _size(change.size) if change.kind == "file" else ""
     if letter == "D":
         sizes = f"-{_size(change.before)}" if change.before else ""

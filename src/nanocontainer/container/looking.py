@@ -32,7 +32,7 @@ _KINDS = {
 }  # fmt: skip
 
 
-class Change(Record):
+class FileChange(Record):
     """One path. letter: A added, C changed, D deleted. kind: file, directory, link, ... of what is there, or was. size:
     bytes now; before: bytes of what was there."""
 
@@ -55,7 +55,7 @@ class LayerView(Record):
     changed: int = 0
     deleted: int = 0
     created_by: str = ""
-    changes: tuple[Change, ...] = ()
+    changes: tuple[FileChange, ...] = ()
 
 
 class FileView(Record):
@@ -115,7 +115,7 @@ class _Stack:
         self.places = store.layer_paths(image) if image.layers else ()
         self.sizes = [0] * len(self.places)
         self.root: _Node | None = None
-        self.changes: list[list[Change]] = []
+        self.changes: list[list[FileChange]] = []
         for number, place in enumerate(self.places):
             self.changes.append([])
             self._merge(number, place)
@@ -144,7 +144,7 @@ class _Stack:
         note = self.changes[layer].append
         if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
             if before is not None:
-                note(Change("D", path, before.kind, 0, _weight(before)))
+                note(FileChange("D", path, before.kind, 0, _weight(before)))
                 del parent.children[entry.name]
             return None
         size = 0
@@ -154,15 +154,15 @@ class _Stack:
             self.sizes[layer] += size
         node = _Node(found, layer, size)
         if before is None:
-            note(Change("A", path, node.kind, size))
+            note(FileChange("A", path, node.kind, size))
         elif not node.is_directory or not before.is_directory:
-            note(Change("C", path, node.kind, size, _weight(before)))
+            note(FileChange("C", path, node.kind, size, _weight(before)))
         elif _is_opaque(entry.path):
-            note(Change("C", path, node.kind, 0, _weight(before)))
+            note(FileChange("C", path, node.kind, 0, _weight(before)))
         else:
             node.children = before.children
             if _differs(before.found, found):
-                note(Change("C", path, node.kind))
+                note(FileChange("C", path, node.kind))
         parent.children[entry.name] = node
         return node if node.is_directory else None
 
@@ -260,11 +260,11 @@ def file_trace(store: ImageStore, image: Image, path: str) -> Trace:
     return strata.trace(store.layer_paths(image)[::-1], path)
 
 
-def image_diff(store: ImageStore, first: Image, second: Image) -> list[Change]:
+def image_diff(store: ImageStore, first: Image, second: Image) -> list[FileChange]:
     """What is to be done to the files of the first image to have those of the second, by path. What comes from the
     same layer is the same; else kind, mode, owner, size, target and content are compared, and times are not."""
     one, other = _Stack(store, first), _Stack(store, second)
-    changes: list[Change] = []
+    changes: list[FileChange] = []
     if one.root is None or other.root is None:
         root = one.root or other.root
         letter = "A" if one.root is None else "D"
@@ -281,25 +281,25 @@ def image_diff(store: ImageStore, first: Image, second: Image) -> list[Change]:
                 if b is not None:
                     changes += _all("A", below, b)
                 elif a is not None:
-                    changes.append(Change("D", below, a.kind, 0, _weight(a)))
+                    changes.append(FileChange("D", below, a.kind, 0, _weight(a)))
                 continue
             if a.is_directory and b.is_directory:
                 if _differs(a.found, b.found):
-                    changes.append(Change("C", below, b.kind))
+                    changes.append(FileChange("C", below, b.kind))
                 pending.append((below, a, b))
             elif not _same(one, a, other, b, below):
-                changes.append(Change("C", below, b.kind, b.size, _weight(a)))
+                changes.append(FileChange("C", below, b.kind, b.size, _weight(a)))
                 if b.is_directory:
                     for name, child in b.children.items():
                         changes += _all("A", f"{below}/{name}", child)
     return sorted(changes, key=lambda change: change.path)
 
 
-def _all(letter: str, path: str, node: _Node) -> list[Change]:
+def _all(letter: str, path: str, node: _Node) -> list[FileChange]:
     found, pending = [], [(path, node)]
     while pending:
         path, node = pending.pop()
-        found.append(Change(letter, path, node.kind, *((node.size, 0) if letter == "A" else (0, node.size))))
+        found.append(FileChange(letter, path, node.kind, *((node.size, 0) if letter == "A" else (0, node.size))))
         pending += [(f"{path}/{name}", child) for name, child in node.children.items()]
     return found
 
