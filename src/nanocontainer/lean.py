@@ -68,7 +68,22 @@ else:
     except (ImportError, TypeError):
         from json import dumps, loads
 
-__all__ = ["dumps", "exit_code", "loads", "recv_fds", "send_fds", "signals", "sockets"]
+__all__ = ["at_path", "dumps", "exit_code", "loads", "recv_fds", "send_fds", "signals", "sockets"]
+
+_LONGEST = 107  # bytes of a path in struct sockaddr_un, beside its end (unix(7))
+
+
+def at_path(path: str, call: Callable[[str], None]) -> None:
+    """bind or connect, also where the path is longer than an address may be: /proc/self/fd/N is its directory then."""
+    if len(os.fsencode(path)) <= _LONGEST:
+        call(path)
+        return
+    directory, name = os.path.split(path)
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        call(f"/proc/self/fd/{fd}/{name}")
+    finally:
+        os.close(fd)
 
 
 def send_fds(sock: sockets.socket, data: bytes, fds: tuple[int, ...], flags: int = 0) -> None:

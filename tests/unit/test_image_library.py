@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from nanocontainer import library
 from nanocontainer.errors import NanoError
-from nanocontainer.image import library
+from nanocontainer.image import library as image_library
 
-SRC = str(Path(library.__file__).parents[2])
+SRC = str(Path(library.__file__).parents[1])
 
 
 @pytest.fixture(autouse=True)
@@ -66,8 +67,9 @@ def test_pip_is_the_last_resort(
     own = tmp_path / "state/lib"
     fake_python(tmp_path, monkeypatch, f"mkdir -p {own}/zz_urllib3; touch {own}/zz_urllib3/__init__.py")
     real = library.borrow
-    monkeypatch.setattr(library, "borrow", lambda name, *more: real("zz_urllib3", *more) if name == "urllib3" else None)
-    module = library.urllib3(str(tmp_path / "state"))
+    zz = lambda name, *more: real("zz_urllib3", *more) if name == "urllib3" else None  # noqa: E731
+    monkeypatch.setattr(image_library, "borrow", zz)
+    module = image_library.urllib3(str(tmp_path / "state"))
     assert module.__file__ == f"{own}/zz_urllib3/__init__.py"
     assert f"--target {own} urllib3" in (tmp_path / "args").read_text()
     assert len(capfd.readouterr().err.splitlines()) == 1
@@ -77,9 +79,9 @@ def test_when_all_fails_it_is_said_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fake_python(tmp_path, monkeypatch, "echo no network >&2; exit 1")
-    monkeypatch.setattr(library, "borrow", lambda name, *more: None)
+    monkeypatch.setattr(image_library, "borrow", lambda name, *more: None)
     with pytest.raises(NanoError) as told:
-        library.urllib3(str(tmp_path))
+        image_library.urllib3(str(tmp_path))
     assert "apt install python3-urllib3" in told.value.hint
     assert "no network" in capfd.readouterr().err
 

@@ -94,7 +94,7 @@ def test_a_bomb_does_not_fill_the_memory(libraries: str) -> None:
 
 def test_zstandard_binding(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("zstandard")
-    from nanocontainer.image.library import borrow
+    from nanocontainer.library import borrow
 
     monkeypatch.setattr(streams, "borrow", lambda name: borrow(name) if name == "zstandard" else None)
     packed = zstd(PLAIN[:1000]) + zstd(PLAIN[1000:])

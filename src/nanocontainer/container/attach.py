@@ -31,11 +31,10 @@ import os
 import termios
 
 from ..errors import NanoError, NotPermitted, NotRunning, denied, reason
-from ..lean import recv_fds, send_fds, sockets
+from ..lean import at_path, recv_fds, send_fds, sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Self
 
 INPUT, INPUT_END, SIZE, SIGNAL, DETACH, HOLD, LET_GO = b"i", b"e", b"w", b"s", b"d", b"h", b"l"
@@ -45,7 +44,6 @@ BLOCK = 65536  # most data of a message
 WINDOW = 4 * BLOCK  # most input of one client that is under way
 _SEQPACKET = sockets.SOCK_SEQPACKET | sockets.SOCK_CLOEXEC
 _NOW = sockets.MSG_DONTWAIT | sockets.MSG_NOSIGNAL
-_LONGEST = 107  # bytes of a path in struct sockaddr_un, beside its end
 _OVERHEAD = 512  # what a queued message costs beside its data, so that many small ones count too
 _SO_SNDBUFFORCE = 32  # asm-generic/socket.h; _socket does not name it
 
@@ -72,7 +70,7 @@ class Session:
         """
         sock = sockets.socket(sockets.AF_UNIX, _SEQPACKET)
         try:
-            _at(path, sock.connect)
+            at_path(path, sock.connect)
         except OSError as error:
             sock.close()
             if isinstance(error, (FileNotFoundError, ConnectionRefusedError, NotADirectoryError)):
@@ -311,7 +309,7 @@ def listen(path: str) -> sockets.socket:
             os.unlink(path)
         except FileNotFoundError:
             pass
-        _at(path, sock.bind)
+        at_path(path, sock.bind)
         sock.listen(128)
     except OSError as error:
         sock.close()
@@ -319,16 +317,3 @@ def listen(path: str) -> sockets.socket:
     finally:
         os.umask(mask)
     return sock
-
-
-def _at(path: str, call: Callable[[str], None]) -> None:
-    """bind or connect, also where the path is longer than an address may be: /proc/self/fd/N is its directory then."""
-    if len(os.fsencode(path)) <= _LONGEST:
-        call(path)
-        return
-    directory, name = os.path.split(path)
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        call(f"/proc/self/fd/{fd}/{name}")
-    finally:
-        os.close(fd)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 
 from ..errors import NanoError
-from ..image.library import borrow
 from ..kernel import probes
 from ..kernel.host import Host, Lack
+from ..library import borrow
 from ..record import Record
 
 TYPE_CHECKING = False

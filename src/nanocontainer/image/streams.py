@@ -12,7 +12,7 @@ import threading
 import zlib
 
 from ..errors import Corrupt, Unsupported
-from .library import borrow
+from ..library import borrow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
