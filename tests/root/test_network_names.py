@@ -282,7 +282,10 @@ def test_hostile_clients(net: Net) -> None:
     streams[1].sendall(b"\x00\x01\x00" * 1000)
     assert texts(ask(web, gateway, "web")) == [web.ip]
     streams[39].settimeout(1)
-    assert streams[39].recv(1) == b"", "no more connections than one container may have"
+    try:
+        assert streams[39].recv(1) == b"", "no more connections than one container may have"
+    except ConnectionResetError:
+        pass
     for stream in streams:
         stream.close()
     assert texts(ask(web, gateway, "web", tcp=True)) == [web.ip]

@@ -12,7 +12,7 @@ import os
 import tempfile
 
 from ..errors import InvalidInput, NanoError, Unsupported, reason
-from .library import borrow
+from ..library import borrow
 from .streams import CHUNK
 
 TYPE_CHECKING = False

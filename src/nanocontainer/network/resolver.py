@@ -268,12 +268,12 @@ class Resolver:
         """Datagrams. Who is no container of ours hears nothing: neither is this an open resolver, nor can it be made to
         send to others what they did not ask for."""
         self.load()
-        self.view.refresh()
         for _ in range(_AT_ONCE):
             try:
                 wire, sender = sock.recvfrom(65535)
             except OSError:  # BlockingIOError: that was all
                 return
+            self.view.refresh()  # for each, and after it has come: what was written before it was sent must count
             asker = self.view.asker(sender[0])
             if asker:
                 self._answer(wire, asker, False, (sender, wire[:2]), partial(_post, sock, sender))
