@@ -22,6 +22,7 @@ from nanocontainer.errors import Conflict, InvalidInput, NanoError, NotFound, No
 from nanocontainer.kernel import abi
 from nanocontainer.kernel.bpf import DEFAULT_RULES
 from nanocontainer.network.bridge import EnsureBridge
+from nanocontainer.network.registration import Registration
 from nanocontainer.plan.recording import recording_world
 from nanocontainer.plan.step import Step, World
 from nanocontainer.rootfs.devices import AddDevice, OpenTerminal
@@ -51,7 +52,7 @@ CONCRETE = [kind for kind in KINDS if kind.__name__ not in ABSTRACT]
 BY_TYPE: dict[str, Any] = {
     "str": "/x", "int": 1, "bool": False, "tuple[str, ...]": ("/proc/a", "/proc/b/"), "dict[str, str]": {"a.b": "c"},
     "tuple[tuple[str, int, int], ...]": (("nofile", 1, 2),), "tuple[DeviceRule, ...]": DEFAULT_RULES,
-    "tuple[Leg, ...]": (),
+    "tuple[Leg, ...]": (), "Registration": Registration("ab" * 32, "mine", ("web",), "10.0.0.2", "fd00::2"),
 }  # fmt: skip
 BY_NAME: dict[str, Any] = {
     "namespaces": ("mnt", "pid"), "gateway": "10.0.0.1", "address": "10.0.0.2", "subnet": "10.0.0.0/24",
@@ -98,10 +99,10 @@ PAGES = frozenset(
     mount_setattr(2) move_mount(2) open(2) open_tree(2) openat2(2) pidfd_open(2) pivot_root(2) prctl(2) readlink(2)
     rename(2) seccomp(2) sethostname(2) setgroups(2) setns(2) setresuid(2) setrlimit(2) setsid(2) symlink(2) umount2(2)
     unshare(2) write(2) netlink(7) PR_SET_DUMPABLE(2const) PR_SET_NO_NEW_PRIVS(2const) PR_SET_PDEATHSIG(2const)
-    console(4) null(4) pts(4) veth(4) group(5) passwd(5) proc(5) proc_pid_fd(5) proc_pid_oom_score_adj(5)
+    console(4) null(4) pts(4) veth(4) group(5) passwd(5) resolv.conf(5) proc(5) proc_pid_fd(5) proc_pid_oom_score_adj(5)
     proc_pid_root(5) proc_sys(5) sysfs(5) tmpfs(5) capabilities(7) cgroup_namespaces(7) cgroups(7) credentials(7) ip(7)
     ipc_namespaces(7) keyrings(7) mount_namespaces(7) mq_overview(7) namespaces(7) netdevice(7) network_namespaces(7)
-    pid_namespaces(7) pipe(7) pty(7) rtnetlink(7) shm_overview(7) uts_namespaces(7) bridge(8) nft(8)
+    pid_namespaces(7) pipe(7) pty(7) udp(7) rtnetlink(7) shm_overview(7) uts_namespaces(7) bridge(8) nft(8)
     sysctl(8)""".split()
 )
 

@@ -14,7 +14,7 @@ from .. import __version__
 from ..clock import rfc3339
 from ..network import allot, names
 from ..network.addresses import number6_of, number_of, subnet_of
-from ..network.model import NetworkStore
+from ..network.model import DEFAULT, NetworkStore
 from ..paths import Paths
 from ..plan import shell
 from ..runtime import limits
@@ -117,7 +117,7 @@ def _allotment(life: Lifecycle, spec: Spec, id: str, paths: ScriptPaths, held: l
         port.replace(host_port=port.host_port + number) if port.host_port == allot.DYNAMIC[0] else port
         for number, port in enumerate(imagined.ports)
     )
-    return imagined.replace(endpoints=tuple(endpoints), ports=ports, state=paths.state)
+    return imagined.replace(endpoints=tuple(endpoints), ports=ports, state=paths.state, resolver=False)
 
 
 def _notes(spec: Spec, allotment: Allotment) -> tuple[str, ...]:
@@ -149,6 +149,12 @@ def _notes(spec: Spec, allotment: Allotment) -> tuple[str, ...]:
         notes.append(
             f"The bridge {network.interface}, its subnet {network.subnet} and the address {addresses} are this "
             "script's own, free when it was made; it looks again, and ends where they are not."
+        )
+    if any(wish.network != DEFAULT for wish in allot.attachments(spec)):
+        notes.append(
+            "No resolver runs for this script. The networks are its own and nobody else is on them, so the only name "
+            "that one could tell is the container's, which is in /etc/hosts; all others are asked of the servers in "
+            "resolv.conf."
         )
     if lost := shell.lost(item for item in spec.env if "=" in item):
         notes.append(f"A shell passes on no variables with such names, and they are missing: {', '.join(lost)}.")

@@ -11,6 +11,7 @@ from ..kernel.bpf import DEFAULT_RULES, parse_rule
 from ..kernel.caps import granted
 from ..network import allot
 from ..network import plan as network_plan
+from ..network.allot import named_endpoints
 from ..plan.plan import Plan
 from ..record import Record
 from ..rootfs.devices import (
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from ..image.model import Image
     from ..kernel.facts import Facts
     from ..network.allot import Allotment
+    from ..network.registration import Naming
     from ..paths import Paths
     from ..plan.step import Step
     from .spec import Spec
@@ -263,7 +265,7 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
     if not spec.privileged:
         rules = (*(device.rule() for device in inputs.devices), *map(parse_rule, spec.device_rules))
         host.append(AllowDevices((*DEFAULT_RULES, *rules)))
-    net_host, net_inside = network_plan.steps(allotment, spec.id, spec.allow_out)
+    net_host, net_inside = network_plan.steps(allotment, spec.id, spec.allow_out, _naming(spec, allotment, paths))
     host += net_host
     host += overlay_steps(inputs.layers, directory, append=facts.since(6, 5), volatile=spec.auto_remove)
     host += [WriteFile(f"{directory}/{name}", content) for name, content in inputs.files.items()]
@@ -339,6 +341,20 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
 
         plan = leave_out(plan, spec.without, forced=spec.force_without)
     return plan
+
+
+def _naming(spec: Spec, allotment: Allotment, paths: Paths) -> Naming | None:
+    """What the resolver is told of the container, where it has one."""
+    if not named_endpoints(allotment, spec.allow_out):
+        return None
+    from ..network.registration import Naming
+
+    egress = {}
+    if spec.allow_out:
+        from ..network.gate import registered
+
+        egress = registered(paths, spec.id, spec.allow_out)
+    return Naming(spec.name, paths.run, spec.dns, egress)
 
 
 def _kernel_mounts(spec: Spec, own_net: bool) -> list[Step]:

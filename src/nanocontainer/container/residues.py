@@ -14,3 +14,4 @@ __all__ = ["bridge", "cgroup", "cgroup1", "files", "mounts", "publish"]
 Step.elsewhere["EnforceEgress"] = "nanocontainer.network.enforce"
 for _name in ("TurnBack",):  # of a change that was left half done
     Step.elsewhere[_name] = "nanocontainer.network.live"
+Step.elsewhere["RegisterNames"] = Step.elsewhere["EnsureResolver"] = "nanocontainer.network.resolver_steps"

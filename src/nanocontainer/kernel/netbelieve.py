@@ -40,11 +40,16 @@ _CREATE, _EXCLUSIVE, _REPLACE, _DUMP = 0x400, 0x200, 0x100, 0x300
 _PROTOCOLS = {0: "NETLINK_ROUTE", 12: "NETLINK_NETFILTER"}
 _DOMAINS: dict[int, str] = {
     sockets.AF_NETLINK: "AF_NETLINK", sockets.AF_INET: "AF_INET", sockets.AF_INET6: "AF_INET6",
+    sockets.AF_UNIX: "AF_UNIX",
 }  # fmt: skip
 _KINDS: dict[int, str] = {
     sockets.SOCK_RAW: "SOCK_RAW", sockets.SOCK_STREAM: "SOCK_STREAM", sockets.SOCK_DGRAM: "SOCK_DGRAM",
+    sockets.SOCK_SEQPACKET: "SOCK_SEQPACKET",
 }  # fmt: skip
 _IP = {6: "IPPROTO_TCP", 17: "IPPROTO_UDP", 132: "IPPROTO_SCTP"}
+_OF_IP = {
+    (0, 15): "SOL_IP, IP_FREEBIND", (41, 26): "SOL_IPV6, IPV6_V6ONLY", (41, 78): "SOL_IPV6, IPV6_FREEBIND",
+}  # fmt: skip
 _OPTIONS = {10: "NETLINK_CAP_ACK", 11: "NETLINK_EXT_ACK", 12: "NETLINK_GET_STRICT_CHK"}
 
 
@@ -54,6 +59,8 @@ class FakeSocket:
     def __init__(self, machine: Machine, family: int, kind: int, protocol: int = 0) -> None:
         self.machine, self.netlink = machine, family == sockets.AF_NETLINK
         word = _KINDS[kind & 0xF] + ("|SOCK_CLOEXEC" if kind & sockets.SOCK_CLOEXEC else "")
+        word += "|SOCK_NONBLOCK" if kind & sockets.SOCK_NONBLOCK else ""
+        self.family = _DOMAINS[family]
         shown = _PROTOCOLS[protocol] if self.netlink else _IP.get(protocol, str(protocol))
         label = "netlink" if self.netlink else "socket"
         args = (Word(_DOMAINS[family]), Word(word), Word(shown))
@@ -73,10 +80,31 @@ class FakeSocket:
         if self.netlink:
             self.machine.note("setsockopt", self.fd, Word("SOL_NETLINK"), Word(_OPTIONS[option]), [number])
         else:
-            self.machine.note("setsockopt", self.fd, Word("SOL_SOCKET"), Word("SO_REUSEADDR"), [number])
+            which = _OF_IP.get((level, option), "SOL_SOCKET, SO_REUSEADDR")
+            self.machine.note("setsockopt", self.fd, *map(Word, which.split(", ")), [number])
 
-    def bind(self, place: tuple[str, int]) -> None:
-        self.machine.note("bind", self.fd, Word(f"{{AF_INET, {place[0]}, {place[1]}}}"))
+    def settimeout(self, seconds: float) -> None:
+        """No call but what waits."""
+
+    def bind(self, place: tuple[str, int] | str) -> None:
+        self.machine.note("bind", self.fd, self._address(place))
+
+    def connect(self, place: tuple[str, int] | str) -> None:
+        """Nobody listens yet: what is connected to is started by who finds nobody."""
+        self.machine.note("connect", self.fd, self._address(place), result=Word("ENOENT"))
+        raise FileNotFoundError(errno.ENOENT, "nobody listens there", place)
+
+    def listen(self, most: int) -> None:
+        self.machine.note("listen", self.fd, most)
+
+    def getsockname(self) -> tuple[str, int]:
+        """Where it was to be bound."""
+        self.machine.note("getsockname", self.fd, Word("..."))
+        return "", 53
+
+    def _address(self, place: tuple[str, int] | str) -> Word:
+        said = f'"{place}"' if isinstance(place, str) else f"{place[0]}, {place[1]}"
+        return Word(f"{{{self.family}, {said}}}")
 
     def send(self, data: bytes) -> int:
         size, kind, flags, sequence, _ = unpack_from("=IHHII", data)

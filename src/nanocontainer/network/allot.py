@@ -70,6 +70,7 @@ class Allotment(Record):
     linger: int = LINGER
     address: str = ""
     ipv6: bool = False  # whether the host has it
+    resolver: bool = True  # whether there is a process that answers names; a script has none
 
     # Those of the first network
 
@@ -96,6 +97,14 @@ class Allotment(Record):
     @property
     def gateway6(self) -> str:
         return self.network.gateway6 if self.network else ""
+
+
+def named_endpoints(allotment: Allotment, allow_out: tuple[str, ...] = ()) -> tuple[Endpoint, ...]:
+    """The networks on which the resolver answers the container: all but the default one, where docker tells no names
+    either. Where it may not reach everything (allow_out) that one too, as what it may reach goes by names."""
+    if not allotment.resolver:
+        return ()
+    return tuple(each for each in allotment.endpoints if allow_out or each.network.name != DEFAULT)
 
 
 def parse_mode(text: str) -> tuple[str, str]:

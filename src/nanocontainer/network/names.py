@@ -3,6 +3,9 @@
 The host's resolvers are only of use if the container can reach them. A resolver on a loopback address can't be reached
 from another network namespace: systemd-resolved's stub (127.0.0.53) is replaced by the servers behind it, others are
 left out, and where none is left public ones take their place, as docker does. With the host's network nothing changes.
+
+On a network with names the container asks the resolver (resolver.py) on its gateway, and that asks others: the host's
+own, wherever they listen, or those of --dns.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import os
 from ..errors import InvalidInput
 from ..kernel.netlink import address_bytes
 from ..paths import read_file
+from .allot import named_endpoints
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,14 +51,14 @@ def files(spec: Spec, allotment: Allotment) -> dict[str, str]:
     text = _read(RESOLV)
     if not shared and set(nameservers(text)) & set(_STUBS):
         text = _read(BEHIND_STUB) or text
-    return {
-        "hostname": f"{hostname}\n",
-        "hosts": hosts,
-        "resolv.conf": resolv_conf(
+    if named := named_endpoints(allotment, spec.allow_out):
+        resolv = of_resolver(text, named[0].network.gateway, spec.dns, spec.dns_search, spec.dns_options)
+    else:
+        resolv = resolv_conf(
             text, servers=spec.dns, search=spec.dns_search, options=spec.dns_options, shared=shared,
             ipv6=any(endpoint.ip6 for endpoint in allotment.endpoints),
-        ),
-    }
+        )  # fmt: skip
+    return {"hostname": f"{hostname}\n", "hosts": hosts, "resolv.conf": resolv}
 
 
 def _addresses(allotment: Allotment) -> list[str]:
@@ -119,20 +123,47 @@ def resolv_conf(
     if not used:
         used = [server for server in nameservers(text) if shared or _usable(server, ipv6)]
         used = used or ([] if shared else list(PUBLIC))
-    if not search:  # the last one counts: resolv.conf(5)
-        found = [words[1:] for words in _directives(text) if words[0] in ("search", "domain")]
-        search = tuple(found[-1]) if found else ()
     if not options:
-        options = tuple(word for words in _directives(text) if words[0] == "options" for word in words[1:])
-    wanted = tuple(domain for domain in search if domain != ".")
-    lines = [f"nameserver {server}" for server in used]
-    if wanted:
-        lines.append(f"search {' '.join(wanted)}")
-    if options:
-        lines.append(f"options {' '.join(options)}")
+        options = _options(text)
+    return _written(used, _search(text, search), options)
+
+
+def of_resolver(
+    text: str, gateway: str, servers: Iterable[str], search: Iterable[str] = (), options: Iterable[str] = ()
+) -> str:
+    """The resolv.conf of a container that asks our resolver; the arguments are as of resolv_conf.
+
+    ndots:0, unless another one is asked for: a name without a dot is a container's, so it is asked for as it is before
+    domains of the search list are tried behind it.
+    """
+    servers, options = tuple(_address(server, "--dns") for server in servers), tuple(options) or _options(text)
+    if not any(word.startswith("ndots:") for word in options):
+        options = (*options, "ndots:0")
+    said = f"# The network's resolver. It asks {', '.join(servers)} for names of the world outside\n" if servers else ""
+    return said + _written([gateway], _search(text, tuple(search)), options)
+
+
+def _search(text: str, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """The search list that is asked for, or the host's: of several lines the last one counts (resolv.conf(5))."""
+    if asked:
+        return asked
+    found = [words[1:] for words in _directives(text) if words[0] in ("search", "domain")]
+    return tuple(found[-1]) if found else ()
+
+
+def _options(text: str) -> tuple[str, ...]:
+    return tuple(word for words in _directives(text) if words[0] == "options" for word in words[1:])
+
+
+def _written(servers: Iterable[str], search: tuple[str, ...], options: tuple[str, ...]) -> str:
     for word in (*search, *options):
         if not word or any(letter.isspace() for letter in word):
             raise InvalidInput(f"invalid DNS search domain or option {word!r}", "it is one word")
+    lines = [f"nameserver {server}" for server in servers]
+    if wanted := [domain for domain in search if domain != "."]:
+        lines.append(f"search {' '.join(wanted)}")
+    if options:
+        lines.append(f"options {' '.join(options)}")
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -5,7 +5,8 @@
     container:ID   OpenNetworkNamespace
     networks       MakeNetworkNamespace RaiseLoopback, EnforceEgress where not everything may be reached,
                    for each one EnsureBridge HoldAddress ConnectVeth AddAddress, and AddAddress for link-local ones,
-                   AddDefaultRoute, per published port ReservePort, and PublishPorts
+                   AddDefaultRoute, per published port ReservePort, and PublishPorts,
+                   for each one with names RegisterNames, and EnsureResolver
 
 All of these are the host's, before the clone. Where there are any, init's part is EnterNetworkNamespace, before it
 mounts /sys. The slot "netns" is an open file to be closed once init lives: it would keep the namespace. A slot "port …"
@@ -16,9 +17,9 @@ from __future__ import annotations
 
 from ..paths import Paths
 from .addresses import mac_of, number_of
-from .allot import exit_of
+from .allot import exit_of, named_endpoints
 from .bridge import AddAddress, AddDefaultRoute, ConnectVeth, EnsureBridge, HoldAddress
-from .model import Network, lock_path, table_name
+from .model import DEFAULT, Network, lock_path, table_name
 from .namespace import EnterNetworkNamespace, MakeNetworkNamespace, OpenNetworkNamespace, RaiseLoopback
 from .publish import PublishPorts, ReservePort
 
@@ -26,10 +27,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..plan.step import Step
     from .allot import Allotment, Endpoint
+    from .registration import Naming
 
 
-def steps(allotment: Allotment, id: str, allow_out: tuple[str, ...] = ()) -> tuple[list[Step], list[Step]]:
-    """(host steps, inside steps) of container id. allow_out: rules of what it may reach (egress.py); empty: all."""
+def steps(
+    allotment: Allotment, id: str, allow_out: tuple[str, ...] = (), naming: Naming | None = None
+) -> tuple[list[Step], list[Step]]:
+    """(host steps, inside steps) of container id. allow_out: rules of what it may reach (egress.py); empty: all.
+    naming: what the resolver is told of it; without, nothing."""
     if allotment.mode == "host":
         return [], []
     enter: list[Step] = [EnterNetworkNamespace()]
@@ -43,6 +48,8 @@ def steps(allotment: Allotment, id: str, allow_out: tuple[str, ...] = ()) -> tup
         host.append(enforce.step(Paths(allotment.state), id, allow_out, legs))
     if allotment.endpoints:
         host += _bridges(allotment, id)
+    if naming and (named := named_endpoints(allotment, allow_out)):
+        host += naming_steps(Paths(allotment.state, naming.run), named, id, naming, allotment.linger)
     return host, enter
 
 
@@ -83,6 +90,29 @@ def endpoint_steps(paths: Paths, endpoint: Endpoint, id: str, linger: int, *, ha
     ]  # fmt: skip
     steps += [AddAddress(text, 64 if ":" in text else 16, endpoint.interface) for text in endpoint.link_local]
     return steps
+
+
+def naming_steps(
+    paths: Paths, endpoints: tuple[Endpoint, ...], id: str, naming: Naming, linger: int
+) -> list[Step]:
+    """The steps that tell container id names, and its names to others, on some networks (allot.named_endpoints)."""
+    from .registration import Registration, names_of
+    from .resolver_steps import EnsureResolver, RegisterNames
+
+    steps: list[Step] = []
+    for endpoint in endpoints:
+        name = endpoint.network.name
+        names = () if name == DEFAULT else names_of(id, naming.name, endpoint.aliases)
+        registration = Registration(id, name, names, endpoint.ip, endpoint.ip6, naming.servers, naming.egress)
+        steps.append(RegisterNames(registration, paths.state, paths.run))
+    networks = tuple(endpoint.network.name for endpoint in endpoints)
+    gateways = tuple(
+        address
+        for endpoint in endpoints
+        for address in (endpoint.network.gateway, endpoint.network.gateway6)
+        if address
+    )
+    return [*steps, EnsureResolver(networks, gateways, table_name(paths), paths.state, paths.run, linger)]
 
 
 def ensure_bridge(paths: Paths, network: Network, linger: int = 0) -> EnsureBridge:

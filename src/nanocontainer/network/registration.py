@@ -33,6 +33,16 @@ class Registration(Record):
     egress: dict[str, Any] = {}
 
 
+class Naming(Record):
+    """What the resolver must know of a container, beside its addresses. name: its own; servers: --dns; egress: as
+    gate.registered() has it. run: the engine's run directory, where the resolver is found."""
+
+    name: str
+    run: str
+    servers: tuple[str, ...] = ()
+    egress: dict[str, Any] = {}
+
+
 def names_of(id: str, name: str, aliases: tuple[str, ...] = ()) -> tuple[str, ...]:
     """All names of a container: its own, its short id, its aliases, each once."""
     return tuple(dict.fromkeys(each for each in (name, id[:12], *aliases) if each))

@@ -70,6 +70,13 @@ OPENINGS: dict[str, Opening] = {
     "AddAddress": Opening("The cable has no address: nobody can be reached.", needed=("AddDefaultRoute",)),
     "AddDefaultRoute": Opening("No way out: only its own network can be reached. This closes more than it opens."),
     "PublishPorts": Opening("Nobody from outside reaches the port, though it is reserved for the container."),
+    "RegisterNames": Opening(
+        "Nobody on the network finds the container by a name, and the resolver does not know who it is: it tells it "
+        "nothing, no name of the world outside either. Addresses still work."
+    ),
+    "EnsureResolver": Opening(
+        "Where no container has started the resolver before, nobody answers: names are not found. Addresses still work."
+    ),
     "EnforceEgress": Opening(
         "--allow-out is a wish: only names are refused by the resolver, and who knows an address reaches it, the "
         "host's own services too. Try wget http://1.1.1.1."
