@@ -11,6 +11,7 @@ import time
 
 from ..clock import rfc3339
 from ..errors import Conflict, Corrupt, NanoError, NotFound, NotPermitted
+from ..network.attachment import DEFAULT
 from ..network.leases import ports_directory
 from ..paths import claims, clear_torn, is_there, owner_of, read_file, release, remove_tree
 from ..rootfs import volumes
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ..plan.step import Reporter
 
 LOST = 255  # exit code of a container whose keeper was killed
+_AGAIN = 1.0  # seconds between two looks at the resolver
 PATIENCE = 2.0  # seconds that a keeper has to let go of a container that has ended
 
 
@@ -44,6 +46,7 @@ class Lifecycle:
         self._images: ImageStore | None = None
         self._kernel: Kernel | None = None
         self._boot = ""
+        self._names_kept = -_AGAIN  # when it was last seen that the resolver lives
 
     # What `ps`, `logs` or `stop` do not need is loaded when it is asked for.
 
@@ -187,6 +190,8 @@ class Lifecycle:
                 from .amending import resume
 
                 container = resume(self, id)
+            if container.state.status == "running":
+                self._keep_names(container)
             return _as_frozen(container)
         lock = self.hold(id)
         if lock is None:
@@ -207,6 +212,26 @@ class Lifecycle:
         finally:
             lock.release()
         return container
+
+    def _keep_names(self, container: Container) -> None:
+        """Nobody but the next command can see that the resolver was killed: whoever looks at a running container that
+        needs it looks at that too, and starts it again. One lock is asked for; once a command. Where it cannot be
+        started the container goes on without names, as before, and doctor says why."""
+        needed = container.spec.allow_out or any(each.network != DEFAULT for each in container.state.endpoints)
+        if not needed or self._names_kept > time.monotonic() - _AGAIN:
+            return
+        self._names_kept = time.monotonic()
+        from ..network import resolver_call
+
+        if resolver_call.runs(self.paths):
+            return
+        from ..network.allot import linger
+        from ..network.resolver_steps import revive
+
+        try:
+            revive(self.paths, self.kernel, linger())
+        except (NanoError, OSError):
+            pass
 
     def at_rest(self, id: str, patience: float) -> Container:
         """The container as it is when nobody starts it, takes it down or removes it just now; or after so many seconds.

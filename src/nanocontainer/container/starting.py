@@ -22,7 +22,7 @@ from .spec import EndpointState, Port, Spec, State
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..image.model import Image
-    from ..network.allot import Endpoint
+    from ..network.allot import Allotment, Endpoint
     from ..plan.plan import Plan
     from .lifecycle import Lifecycle
 
@@ -71,7 +71,7 @@ def bring_up(life: Lifecycle, spec: Spec, streams: dict[str, int]) -> tuple[Worl
         image = life.images.find(spec.image_id)
         target = hold_target(life, spec.network, held)
         allotment = allot.allot(spec, life.paths, spec.id, life.running, target)
-        inputs = _inputs(life, spec, image, held).replace(files=names.files(spec, allotment))
+        inputs = _inputs(life, spec, image, held).replace(files=_files(life, spec, allotment))
         wish = spec.replace(limits=limits.numbered(spec.limits))
         plan = planner.plan_start(wish, inputs, host, allotment, life.paths)
         world = _execute(life, plan, spec.id, streams, held)
@@ -101,6 +101,12 @@ def bring_up(life: Lifecycle, spec: Spec, streams: dict[str, int]) -> tuple[Worl
         cgroup=f"{host.cgroup2}/{life.paths.group}/{spec.id}",
         groups=plan.steps[joined].paths if joined >= 0 else (),  # type: ignore[attr-defined]
     )
+
+
+def _files(life: Lifecycle, spec: Spec, allotment: Allotment) -> dict[str, str]:
+    kind, _, ref = spec.network.partition(":")
+    shared = life.paths.container(life.store.resolve(ref)) if kind == "container" and ref else ""
+    return names.files(spec, allotment, shared)
 
 
 def endpoint_state(endpoint: Endpoint) -> EndpointState:

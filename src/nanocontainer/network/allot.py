@@ -185,7 +185,7 @@ def allot(
         return Allotment(mode, state=paths.state)
     wishes = _wishes(spec)
     names = interfaces(wanted)
-    linger = _linger()
+    stay = linger()
     store = NetworkStore(paths, kernel)
     networks = _different(wanted, [store.find(each.network) for each in wanted])
     got: list[Endpoint] = []
@@ -197,7 +197,7 @@ def allot(
         for endpoint in got:
             release_endpoint(paths, endpoint, id)
         raise
-    return Allotment(mode, 0, tuple(got), ports, paths.state, linger, ipv6=store.ipv6)
+    return Allotment(mode, 0, tuple(got), ports, paths.state, stay, ipv6=store.ipv6)
 
 
 def claim_endpoint(
@@ -254,7 +254,7 @@ def imagine(spec: Spec, paths: Paths) -> Allotment:
         )
     )
     ports = tuple(port if port.host_port else port.replace(host_port=DYNAMIC[0]) for port in _wishes(spec))
-    return Allotment(mode, 0, endpoints, ports, paths.state, _linger(), ipv6=store.ipv6)
+    return Allotment(mode, 0, endpoints, ports, paths.state, linger(), ipv6=store.ipv6)
 
 
 def imagine_endpoint(network: Network, attachment: Attachment, interface: str, link: str) -> Endpoint:
@@ -308,7 +308,8 @@ def exit_of(endpoints: tuple[Endpoint, ...], *, six: bool = False) -> Endpoint |
     return min(able, key=lambda each: (-each.priority, each.network.name), default=None)
 
 
-def _linger() -> int:
+def linger() -> int:
+    """Seconds that bridges and the resolver stay when the last container has left (NANOCONTAINER_LINGER)."""
     text = os.environ.get("NANOCONTAINER_LINGER", "")
     if not text:
         return LINGER

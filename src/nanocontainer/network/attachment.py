@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ..record import Record
 
+DEFAULT = "bridge"  # the network that containers are on which ask for none
+
 
 class Attachment(Record):
     """One --network that is a network: what a container wants on it, empty where it does not mind.

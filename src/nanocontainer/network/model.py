@@ -29,12 +29,12 @@ from .addresses import (
     text_of,
     unique_local,
 )
+from .attachment import DEFAULT as DEFAULT  # a name of this module as well
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..kernel.netlink import Link, Route
 
-DEFAULT = "bridge"
 RESERVED = ("host", "none", "default", "container")  # words that --network understands
 ICC = "com.docker.network.bridge.enable_icc"
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"

@@ -38,8 +38,11 @@ ff02::2\tip6-allrouters
 """
 
 
-def files(spec: Spec, allotment: Allotment) -> dict[str, str]:
-    """What is bound into the container's /etc: hostname, hosts, resolv.conf. Reads the host's own files."""
+def files(spec: Spec, allotment: Allotment, shared_with: str = "") -> dict[str, str]:
+    """What is bound into the container's /etc: hostname, hosts, resolv.conf. Reads the host's own files.
+
+    shared_with: the directory of the container whose network is shared. It asks whom that one asks, as docker's.
+    """
     shared = allotment.mode == "host"
     gateways = [gateway for gateway in (allotment.gateway, allotment.gateway6) if gateway]
     extra = [line for text in spec.extra_hosts for line in extra_host(text, gateways)]
@@ -51,7 +54,9 @@ def files(spec: Spec, allotment: Allotment) -> dict[str, str]:
     text = _read(RESOLV)
     if not shared and set(nameservers(text)) & set(_STUBS):
         text = _read(BEHIND_STUB) or text
-    if named := named_endpoints(allotment, spec.allow_out):
+    if shared_with and not spec.dns and not spec.dns_search and not spec.dns_options:
+        resolv = _read(f"{shared_with}/resolv.conf")
+    elif named := named_endpoints(allotment, spec.allow_out):
         resolv = of_resolver(text, named[0].network.gateway, spec.dns, spec.dns_search, spec.dns_options)
     else:
         resolv = resolv_conf(
