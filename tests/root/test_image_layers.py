@@ -61,6 +61,8 @@ def tree(root: Path) -> dict[str, tuple[object, ...]]:
     found: dict[str, tuple[object, ...]] = {}
     inodes: dict[int, str] = {}
     for directory, names, files in os.walk(root):
+        names.sort()
+        files.sort()
         for name in [".", *names, *files] if directory == str(root) else [*names, *files]:
             path = os.path.normpath(os.path.join(directory, name))
             short = os.path.relpath(path, root)

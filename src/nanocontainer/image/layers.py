@@ -24,6 +24,7 @@ from ..errors import HINTS, Corrupt, NanoError, NotPermitted, Unsupported
 from ..kernel import abi
 from ..kernel.calls import Kernel
 from .tar import BLOCK_DEVICE, CHAR, DIRECTORY, FIFO, FILE, LINK, SYMLINK, Source, TarReader
+from .tree import check_target, device_of, inside, kept_xattrs, no_link, shown, time_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ _RESOLVE = abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_MAGICLINKS
 _OPEN_PARENTS = 64  # open files at most
 _SMALL = 1 << 17  # bytes that are written at once
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_TIME = 1 << 62  # nanoseconds; more than any file system keeps
 
 
 def apply_layer(chunks: Iterable[bytes], directory: str, recipe: str = "") -> int:
@@ -88,7 +88,7 @@ class _Unpacker:
         for entry in archive:
             name = entry.name
             try:
-                path = _inside(name)
+                path = inside(name)
                 if not path:
                     self._root_entry(entry)
                 else:
@@ -123,7 +123,7 @@ class _Unpacker:
                 os.fchmod(fd, entry.mode)  # after chown, which clears setuid
                 if entry.xattrs:
                     _set_xattrs(fd, entry)
-                os.utime(fd, ns=(_time(entry), _time(entry)))
+                os.utime(fd, ns=(time_of(entry), time_of(entry)))
             finally:
                 os.close(fd)
             self.size += entry.size
@@ -145,7 +145,7 @@ class _Unpacker:
             os.chmod(base, entry.mode, dir_fd=parent)
         if entry.xattrs:
             _set_xattrs(f"/proc/self/fd/{parent}/".encode() + base, entry)
-        os.utime(base, ns=(_time(entry), _time(entry)), dir_fd=parent, follow_symlinks=False)
+        os.utime(base, ns=(time_of(entry), time_of(entry)), dir_fd=parent, follow_symlinks=False)
 
     def _content(self, fd: int, entry: Entry, archive: TarReader) -> None:
         if entry.sparse is not None:
@@ -165,16 +165,13 @@ class _Unpacker:
     def _make(self, parent: int, base: bytes, entry: Entry) -> None:
         kind = entry.kind
         if kind == SYMLINK:
-            if not entry.link:
-                raise Corrupt(f"broken layer: {_shown(entry.name)}", "a symbolic link to nothing")
+            check_target(entry)
             os.symlink(entry.link, base, dir_fd=parent)
         elif kind == FIFO:
             os.mkfifo(base, 0o600, dir_fd=parent)
         elif kind in (CHAR, BLOCK_DEVICE):
-            if not (0 <= entry.major < 1 << 12 and 0 <= entry.minor < 1 << 20):
-                raise Corrupt(f"broken layer: {_shown(entry.name)}", f"no device {entry.major}:{entry.minor} can exist")
             flag = stat.S_IFCHR if kind == CHAR else stat.S_IFBLK
-            os.mknod(base, flag | 0o600, os.makedev(entry.major, entry.minor), dir_fd=parent)
+            os.mknod(base, flag | 0o600, device_of(entry), dir_fd=parent)
 
     def _make_directory(self, parent: int, base: bytes, path: bytes, entry: Entry) -> None:
         """A directory joins one that is already there; anything else of that name gives way."""
@@ -197,17 +194,17 @@ class _Unpacker:
                 _set_opaque(fd)
         finally:
             os.close(fd)
-        self._late[path] = (entry.mode, _time(entry))
+        self._late[path] = (entry.mode, time_of(entry))
 
     def _root_entry(self, entry: Entry) -> None:
         """`./`: the directory itself."""
         if entry.kind != DIRECTORY:
-            raise Corrupt(f"broken layer: {_shown(entry.name)}", "the root of a layer must be a directory")
+            raise Corrupt(f"broken layer: {shown(entry.name)}", "the root of a layer must be a directory")
         os.fchown(self._root, entry.uid, entry.gid)
         if entry.xattrs:
             _set_xattrs(self._root, entry)
         os.fchmod(self._root, entry.mode & 0o777)
-        self._late[b""] = (entry.mode, _time(entry))
+        self._late[b""] = (entry.mode, time_of(entry))
 
     def _finish_directory(self, path: bytes, mode: int, mtime: int) -> None:
         if not path:
@@ -226,7 +223,7 @@ class _Unpacker:
 
     def _link(self, parent: int, base: bytes, path: bytes, entry: Entry) -> None:
         """A hard link, to something of this layer that was unpacked before."""
-        target = _inside(entry.link)
+        target = inside(entry.link)
         if target == path:
             return
         above, _, name = target.rpartition(b"/")
@@ -242,8 +239,7 @@ class _Unpacker:
             finally:
                 os.close(source)
         except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-            why = f"a hard link to {_shown(entry.link)}, which is no file of this layer ({error.strerror})"
-            raise Corrupt(f"broken layer: {_shown(entry.name)}", why) from None
+            raise no_link(entry, error) from None
 
     def _whiteout(self, parent: int, above: bytes, name: bytes) -> None:
         if name == b".wh..opq":
@@ -253,7 +249,7 @@ class _Unpacker:
         if name.startswith(b".wh."):
             return  # aufs's own notes, of old images
         if name in (b"", b".", b".."):
-            raise Corrupt("broken layer", f"a whiteout of {_shown(name)} in {_shown(above)}")
+            raise Corrupt("broken layer", f"a whiteout of {shown(name)} in {shown(above)}")
         try:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=parent)
         except FileExistsError:
@@ -268,6 +264,8 @@ class _Unpacker:
         there = os.stat(base, dir_fd=parent, follow_symlinks=False)
         if not stat.S_ISDIR(there.st_mode):
             os.unlink(base, dir_fd=parent)
+            if stat.S_ISLNK(there.st_mode):
+                self._forget(keep=parent)
             if stat.S_ISREG(there.st_mode) and there.st_nlink == 1:
                 self.size -= there.st_size
             return
@@ -308,7 +306,7 @@ class _Unpacker:
             there = os.stat(base, dir_fd=parent, follow_symlinks=False)
             if not _is_whiteout(there):
                 raise Corrupt(
-                    f"broken layer: {_shown(path)}", "something is to be put into it, and it is no directory"
+                    f"broken layer: {shown(path)}", "something is to be put into it, and it is no directory"
                 ) from None
             os.unlink(base, dir_fd=parent)
             os.mkdir(base, 0o755, dir_fd=parent)
@@ -332,11 +330,14 @@ class _Unpacker:
         raise OSError(errno.EAGAIN, "openat2: too many renames meanwhile")
 
     def _forget(self, keep: int = -1) -> None:
-        """Close the open parents: after a removal a kept one could be a directory that is gone."""
+        """Close the open parents: after a removal a kept one could be a directory that is gone, or have been reached
+        through what is gone. The one that is in use is kept, under no path."""
         for path, fd in list(self._parents.items()):
-            if fd != keep:
+            del self._parents[path]
+            if fd == keep:
+                self._parents[b"/"] = fd
+            else:
                 os.close(fd)
-                del self._parents[path]
 
 
 def _size_of_tree(name: bytes, parent: int) -> int:
@@ -351,21 +352,6 @@ def _size_of_tree(name: bytes, parent: int) -> int:
     return sum(size for size, names, seen in found.values() if names == seen)
 
 
-def _inside(name: bytes) -> bytes:
-    """A name of the archive, relative to the layer's root; empty for the root. Corrupt where it leads out of it."""
-    if b"//" not in name and b"./" not in name and name[:1] != b"/" and name[-1:] not in (b"/", b"."):
-        return name  # already clean: the usual case
-    parts: list[bytes] = []
-    for part in name.split(b"/"):
-        if part == b"..":
-            if not parts:
-                raise Corrupt(f"broken layer: {_shown(name)}", "the name leads out of the layer")
-            parts.pop()
-        elif part not in (b"", b"."):
-            parts.append(part)
-    return b"/".join(parts)
-
-
 def _write(fd: int, data: memoryview | bytes) -> None:
     done = os.write(fd, data)
     while done < len(data):
@@ -373,22 +359,14 @@ def _write(fd: int, data: memoryview | bytes) -> None:
         done = os.write(fd, data)
 
 
-def _time(entry: Entry) -> int:
-    return min(max(entry.mtime, -_TIME), _TIME)
-
-
 def _set_xattrs(where: int | bytes, entry: Entry) -> None:
-    """Those that mean the same on every host. overlayfs's own could redirect lookups; labels are the host's."""
-    for name, value in (entry.xattrs or {}).items():
-        if name.startswith((b"trusted.overlay.", b"user.overlay.")):
-            continue
-        if name == b"security.capability" or name.startswith((b"user.", b"trusted.", b"system.posix_acl_")):
-            try:
-                os.setxattr(where, name, value, follow_symlinks=isinstance(where, int))
-            except OSError as error:
-                # user.* is for files and directories only; GNU tar stores it for others all the same
-                if not (name.startswith(b"user.") and error.errno == errno.EPERM):
-                    raise
+    for name, value in kept_xattrs(entry):
+        try:
+            os.setxattr(where, name, value, follow_symlinks=isinstance(where, int))
+        except OSError as error:
+            # user.* is for files and directories only; GNU tar stores it for others all the same
+            if not (name.startswith(b"user.") and error.errno == errno.EPERM):
+                raise
 
 
 def _set_opaque(where: int | str | bytes) -> None:
@@ -399,20 +377,15 @@ def _is_whiteout(there: os.stat_result) -> bool:
     return stat.S_ISCHR(there.st_mode) and there.st_rdev == 0
 
 
-def _shown(name: bytes) -> str:
-    text = name.decode(errors="backslashreplace")
-    return repr(text if len(text) <= 200 else text[:200] + "...")
-
-
 def _told(error: OSError, name: bytes) -> NanoError:
     """An error of the host's file system, in words."""
-    what, why = f"cannot unpack {_shown(name)}", error.strerror or str(error)
+    what, why = f"cannot unpack {shown(name)}", error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NanoError(what, why, HINTS[error.errno])
     if error.errno in (errno.EPERM, errno.EACCES):
         return NotPermitted(what, why, "unpacking owners and devices needs root")
     if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EINVAL, errno.EISDIR):
-        return Corrupt(f"broken layer: {_shown(name)}", why)
+        return Corrupt(f"broken layer: {shown(name)}", why)
     if error.errno == errno.EOPNOTSUPP:
         return Unsupported(what, f"{why}: extended attributes", "use a file system that has them (ext4, xfs, btrfs)")
     return NanoError(what, why)
