@@ -661,7 +661,7 @@ class Engine:
         from .kernel.facts import probe
 
         spec = self.life.store.spec(self.life.store.resolve(ref))
-        layers = self.life.images.layer_paths(self.life.images.find(spec.image_id))
+        layers = self.life.images.layer_places(self.life.images.find(spec.image_id))
         title = f"A container like {spec.name}, of the image {spec.image}, made by hand."
         return exporting.script_of(self.life, spec, exporting.new_id(), layers, probe(), title)
 

@@ -28,7 +28,9 @@ GRACE = 2.0 * PATIENCE  # seconds; a veth's far end vanishes some 35 ms after it
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 # What an engine keeps on purpose, below its state directory: images, caches, its diary.
-KEPT = ("images", "cache", "events.log", "learn", "facts.json", "run/facts.json", "run/cache")
+KEPT = (
+    "images", "cache", "layers", "events.log", "learn", "facts.json", "run/facts.json", "run/cache", "run/layers",
+)  # fmt: skip
 # Names that nobody keeps on purpose, in those either
 PASSING = (".tmp", ".gone")
 LAYER = "layers"  # directories below it are images' own files
@@ -110,9 +112,18 @@ def _mounts(table: str) -> Counter[str]:
     lines: list[str] = []
     for line in table.splitlines():
         fields = line.split()
+        if _is_layer(fields[4]):
+            continue
         after = fields.index("-")
         lines.append(f"{fields[4]} ({fields[after + 1]} from {fields[after + 2]}, root {fields[3]})")
     return Counter(lines)
+
+
+def _is_layer(place: str) -> bool:
+    """Whether a layer of an image that is there is mounted: that stays as long as the image does."""
+    run, _, hex = place.rpartition("/layers/")
+    states = [state for state, other in watched.items() if other == run]
+    return any(os.path.exists(f"{state}/images/layers/{hex}.erofs") for state in states)
 
 
 def _mount_table(pid: str) -> str:
@@ -290,9 +301,13 @@ def _unix_sockets() -> Counter[str]:
 
 def _files() -> Counter[str]:
     found: Counter[str] = Counter()
+    mounts = {f"{run}/layers" for run in watched.values()}
     for top in {*watched, *watched.values()}:
         for kept in KEPT:
             for place, directories, files in os.walk(f"{top}/{kept}"):
+                if place in mounts:
+                    directories.clear()
+                    continue
                 names = [*directories, *files]
                 if os.path.basename(place) == LAYER:
                     directories.clear()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nanocontainer.image.claims import found_at
 from nanocontainer.image.store import ImageStore
 from nanocontainer.paths import Paths
 
@@ -59,7 +60,7 @@ def places(root: str) -> dict[str, str]:
     it = os.readlink(f"{root}/names/it")
     image = os.path.basename(os.readlink(f"{root}/images/refs/docker.io%library%shaky:latest"))[:-5]
     found = ImageStore(Paths(root, f"{root}/run")).find("shaky")
-    container, layer = f"{root}/containers/{it}", f"{root}/images/layers/{found.layers[0][7:]}"
+    container, layer = f"{root}/containers/{it}", found_at(f"{root}/images/layers/{found.layers[0][7:]}")
     (filter,) = Path(root, "run/cache/seccomp").iterdir()
     return {
         **{name: f"{container}/{name}" for name in (

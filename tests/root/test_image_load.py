@@ -32,7 +32,9 @@ LAYERS = (tar_of(one("etc/a", b"1" * 5000)), tar_of(one("etc/b", b"2")))
 
 @pytest.fixture
 def store(tmp_path: Path) -> ImageStore:
-    return ImageStore(Paths(str(tmp_path / "state"), str(tmp_path / "run")))
+    made = ImageStore(Paths(str(tmp_path / "state"), str(tmp_path / "run")))
+    made.form = "directory"  # what is in them is looked at
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,9 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> ImageStore:
-    return ImageStore(Paths(str(tmp_path / "state"), str(tmp_path / "run")))
+    made = ImageStore(Paths(str(tmp_path / "state"), str(tmp_path / "run")))
+    made.form = "directory"  # what is in them is looked at
+    return made
 
 
 LAYERS = (

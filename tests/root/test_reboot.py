@@ -24,6 +24,7 @@ from nanocontainer.paths import Paths
 from nanocontainer.plan.journal import boot_id
 
 from . import census
+from .isolation import MNT_DETACH, umount
 from .nano import Nano
 from .test_doctor import nft_of_this_process, tops
 
@@ -64,6 +65,8 @@ def crash(nano: Nano) -> None:
                 links.delete_link(network.interface)
         if links.has_table(table_name(paths)):
             Kernel().nft(f"delete table inet {table_name(paths)}\n")
+    for layer in Path(nano.runroot, "layers").iterdir():
+        umount(str(layer), MNT_DETACH)
     shutil.rmtree(nano.runroot)
     for name in ("journal", "state.json"):
         for written in Path(paths.containers).glob(f"*/{name}"):
@@ -177,7 +180,7 @@ def test_a_run_directory_that_is_not_a_tmpfs(another_nano: Callable[[], Nano]) -
     nano = another_nano()
     nano("run", "-d", "--name", "web", "tiny", "sleep", "1000")
     kept = f"{nano.root}-kept"
-    shutil.copytree(nano.runroot, kept, ignore=shutil.ignore_patterns("attach.sock"))
+    shutil.copytree(nano.runroot, kept, ignore=shutil.ignore_patterns("attach.sock", "layers"))
     crash(nano)
     shutil.move(kept, nano.runroot)
     facts = Path(nano.runroot, "facts.json")

@@ -275,7 +275,8 @@ def test_killed_it_takes_the_container_along(nano: Nano, tmp_path: Path) -> None
             break
         time.sleep(0.01)
     assert not Path(f"/proc/{pid}").exists()
-    subprocess.run(["umount", f"{script.directory}/netns"], check=True)
+    for mounted in (f"{script.directory}/netns", *Path(script.directory).glob("layer*")):
+        subprocess.run(["umount", mounted], check=True)
     shutil.rmtree(script.directory)
     Path(script.directory).parent.rmdir()
     for top in map(Path, script_groups()):

@@ -202,7 +202,7 @@ def _layer_name(layer: Layer, count: int) -> str:
 
 def image_layers(life: Lifecycle, image: Image, *, sizes: bool = True) -> tuple[Layer, ...]:
     """The layers of an image, bottom first, with the line of the build that made each where the image says so."""
-    paths = life.images.layer_paths(image)
+    paths = life.images.open_layers(image)
     digests = tuple(dict.fromkeys(reversed(image.layers)))[::-1]
     made = _history(life, image)
     lines = dict(zip(image.layers, made, strict=True)) if len(made) == len(image.layers) else {}

@@ -202,7 +202,7 @@ def _events(life: Lifecycle) -> list[tuple[str, str, dict[str, str]]]:
 def _checkup(life: Lifecycle, spec: Spec) -> Checkup:
     """What is wrong with the command; nothing where the image's files cannot be looked at."""
     try:
-        layers = life.images.layer_paths(life.images.find(spec.image_id))
+        layers = life.images.open_layers(life.images.find(spec.image_id))
         stack = [f"{life.paths.container(spec.id)}/upper", *reversed(layers)]
         mounts = {}
         for mount in spec.mounts:

@@ -38,14 +38,14 @@ IMAGINED_IMAGE = Image(id="sha256:" + "0" * 64, config=ImageConfig(cmd=("sh",)))
 _RUNNING = ("running", "paused")
 
 
-def image_of(life: Lifecycle, name: str) -> tuple[Image, tuple[str, ...]]:
-    """An image and the directories of its layers; one that is made up, of one layer named IMAGE, where it is not here
-    or only root can read it."""
+def image_of(life: Lifecycle, name: str) -> tuple[Image, dict[str, str]]:
+    """An image and its layers (ImageStore.layer_places); one that is made up, of one layer named IMAGE, where it is not
+    here or only root can read it."""
     try:
         image = life.images.find(name)
-        return image, life.images.layer_paths(image)
+        return image, life.images.layer_places(image)
     except (NotFound, NotPermitted):
-        return IMAGINED_IMAGE, (f"{life.paths.images}/layers/IMAGE",)
+        return IMAGINED_IMAGE, {f"{life.paths.images}/layers/IMAGE": ""}
 
 
 def plan_of_run(life: Lifecycle, wish: Spec, host: Facts) -> Plan:
@@ -64,10 +64,10 @@ def plan_of_start(life: Lifecycle, container: Container, host: Facts) -> Plan:
     if container.state.status in _RUNNING:
         hint = f"stop it first: stop {spec.name}"
         raise Conflict(f"container {spec.name} is running", "there is nothing to start", hint)
-    return _imagined(life, spec, life.images.layer_paths(life.images.find(spec.image_id)), host)
+    return _imagined(life, spec, life.images.layer_places(life.images.find(spec.image_id)), host)
 
 
-def _imagined(life: Lifecycle, spec: Spec, layers: tuple[str, ...], host: Facts) -> Plan:
+def _imagined(life: Lifecycle, spec: Spec, layers: dict[str, str], host: Facts) -> Plan:
     """As starting.bring_up() plans, with an address and ports that a start would claim."""
     volumes = life.paths.volumes
     sources = tuple(
@@ -75,7 +75,10 @@ def _imagined(life: Lifecycle, spec: Spec, layers: tuple[str, ...], host: Facts)
         for mount in spec.mounts
     )
     allotment = allot.imagine(spec, life.paths)
-    inputs = planner.Inputs(layers=layers, sources=sources, files=names.files(spec, allotment), devices=devices(spec))
+    inputs = planner.Inputs(
+        layers=tuple(layers), images={place: file for place, file in layers.items() if file}, sources=sources,
+        files=names.files(spec, allotment), devices=devices(spec),
+    )  # fmt: skip
     wish = spec.replace(limits=limits.numbered(spec.limits))
     return planner.plan_start(wish, inputs, host, allotment, life.paths)
 

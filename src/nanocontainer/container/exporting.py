@@ -12,6 +12,7 @@ import time
 
 from .. import __version__
 from ..clock import rfc3339
+from ..image.store import root_of
 from ..network import allot, names
 from ..network.addresses import number6_of, number_of, subnet_of
 from ..network.model import DEFAULT, NetworkStore
@@ -61,16 +62,19 @@ def script_of_run(life: Lifecycle, wish: Spec, host: Facts, title: str) -> str:
     return script_of(life, spec, id, layers, host, title)
 
 
-def script_of(life: Lifecycle, spec: Spec, id: str, layers: tuple[str, ...], host: Facts, title: str) -> str:
-    """The script for a specification that is resolved: spec.json's, or the one of `run --explain=script`."""
+def script_of(life: Lifecycle, spec: Spec, id: str, layers: dict[str, str], host: Facts, title: str) -> str:
+    """The script for a specification that is resolved: spec.json's, or the one of `run --explain=script`. layers: as
+    ImageStore.layer_places; those that are images are mounted in the script's own directory."""
     paths = ScriptPaths(f"{life.paths.state}/scripts", life.paths.run)
     directory = paths.container(id)
+    own = {f"{directory}/layer{at}" if file else place: file for at, (place, file) in enumerate(layers.items(), 1)}
     sources = tuple(_source(life, mount, f"{directory}/volume{number}") for number, mount in enumerate(spec.mounts, 1))
     held: list[int] = []
     try:
         allotment = _allotment(life, spec, id, paths, held)
         inputs = planner.Inputs(
-            layers=layers, sources=sources, files=names.files(spec, allotment), devices=devices(spec),
+            layers=tuple(own), images={place: file for place, file in own.items() if file}, sources=sources,
+            files=names.files(spec, allotment), devices=devices(spec),
             pid_target=hold_target(life, spec.pid_mode, held), ipc_target=hold_target(life, spec.ipc_mode, held),
         )  # fmt: skip
     finally:
@@ -81,7 +85,9 @@ def script_of(life: Lifecycle, spec: Spec, id: str, layers: tuple[str, ...], hos
     made = tuple(source.path for source, mount in zip(sources, spec.mounts, strict=True) if mount.kind == "volume")
     created = tuple(mount.source for mount in spec.mounts if mount.kind == "bind" and mount.create)
     notes = _notes(spec, allotment)
-    return shell.as_script(plan, shell.Setting(title, notes, id, directory, layers[-1], (*made, *created)))
+    *_, (top, file) = own.items()
+    like = root_of(file) if file else top
+    return shell.as_script(plan, shell.Setting(title, notes, id, directory, like, (*made, *created)))
 
 
 def _source(life: Lifecycle, mount: Mount, own: str) -> planner.Source:

@@ -37,7 +37,7 @@ from ..rootfs.mounts import (
     MountTmpfs,
     ProtectPaths,
 )
-from ..rootfs.overlay import AttachRootfs, PivotRoot, PrivatizeMounts, ProtectRootfs, overlay_steps
+from ..rootfs.overlay import AttachRootfs, MountLayers, PivotRoot, PrivatizeMounts, ProtectRootfs, overlay_steps
 from ..rootfs.volumes import check_subpath
 from ..runtime import limits
 from ..runtime.cgroup import AllowDevices
@@ -104,8 +104,9 @@ class Source(Record):
 class Inputs(Record):
     """What the planner decides from, beside the specification.
 
-    layers: directories of the image, bottom first. sources: one for each mount of the specification. files: what is
-    bound into /etc, name → content. devices: the nodes of --device, or for privileged containers all of the host's.
+    layers: directories of the image, bottom first; images: of those that are to be mounted, the file. sources: one for
+    each mount of the specification. files: what is bound into /etc, name → content. devices: the nodes of --device, or
+    for privileged containers all of the host's.
     pid_target, ipc_target: the first process of the container whose namespaces are joined.
     """
 
@@ -115,6 +116,7 @@ class Inputs(Record):
     devices: tuple[AddDevice, ...] = ()
     pid_target: int = 0
     ipc_target: int = 0
+    images: dict[str, str] = {}
 
 
 def resolve(spec: Spec, image: Image, *, id: str, name: str, created: str, nodename: str = "") -> Spec:
@@ -267,6 +269,8 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
         host.append(AllowDevices((*DEFAULT_RULES, *rules)))
     net_host, net_inside = network_plan.steps(allotment, spec.id, spec.allow_out, _naming(spec, allotment, paths))
     host += net_host
+    if inputs.images:
+        host.append(MountLayers(tuple(inputs.images.values()), tuple(inputs.images)))
     host += overlay_steps(inputs.layers, directory, append=facts.since(6, 5), volatile=spec.auto_remove)
     host += [WriteFile(f"{directory}/{name}", content) for name, content in inputs.files.items()]
     host.append(LookUpUser(spec.user, spec.groups))

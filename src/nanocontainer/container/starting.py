@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def create(life: Lifecycle, wish: Spec, image: Image, id: str, *, starting: bool = False) -> Spec:
     """Claim a name, fill in the specification and write it down. The caller holds the container's lock. starting: it
     will be started at once, and is a leftover if that is killed."""
-    layers = _layers(life, image)
+    like = _root_of(life, image)
     name = ""
     try:
         name = life.store.claim_name(wish.name, id, life.kept)
@@ -43,7 +43,7 @@ def create(life: Lifecycle, wish: Spec, image: Image, id: str, *, starting: bool
             for mount in spec.mounts
         )
         spec = spec.replace(mounts=mounts)
-        life.store.make(spec, layers[-1] if layers else life.paths.images)
+        life.store.make(spec, like)
         if starting:
             Journal(f"{life.paths.container(id)}/journal", life.boot).begin()
         life.store.save(id, State())
@@ -152,8 +152,10 @@ def _inputs(life: Lifecycle, spec: Spec, image: Image, held: list[int]) -> plann
             raise InvalidInput(
                 f"mounts of type {mount.kind!r} are not supported yet", "", "use bind, volume or tmpfs"
             )
+    places = _layers(life, image)
     return planner.Inputs(
-        layers=_layers(life, image),
+        layers=tuple(places),
+        images={place: file for place, file in places.items() if file},
         sources=tuple(sources),
         devices=devices(spec),
         pid_target=hold_target(life, spec.pid_mode, held),
@@ -161,12 +163,22 @@ def _inputs(life: Lifecycle, spec: Spec, image: Image, held: list[int]) -> plann
     )
 
 
-def _layers(life: Lifecycle, image: Image) -> tuple[str, ...]:
+def _layers(life: Lifecycle, image: Image) -> dict[str, str]:
     try:
-        return life.images.layer_paths(image)
+        return life.images.layer_places(image)
     except Corrupt:
         life.images.find(image.id)  # NotFound: it has just been removed, and with it its layers
         raise
+
+
+def _root_of(life: Lifecycle, image: Image) -> str | tuple[int, int, int]:
+    """The top layer's root directory, or its mode and owner where it is in an image that is not mounted yet."""
+    *_, (place, file) = _layers(life, image).items()
+    if not file:
+        return place
+    from ..image.store import root_of
+
+    return root_of(file)
 
 
 def devices(spec: Spec) -> tuple[AddDevice, ...]:

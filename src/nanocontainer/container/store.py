@@ -176,18 +176,21 @@ class ContainerStore:
         if name:
             release(f"{self.paths.names}/{name}", id)
 
-    def make(self, spec: Spec, root_like: str) -> None:
+    def make(self, spec: Spec, root_like: str | tuple[int, int, int]) -> None:
         """Write a container down: directories first, the specification last. root_like: the image's top layer, whose
-        root directory's owner and mode the container's has."""
+        root directory's owner and mode the container's has; or those themselves (mode, owner, group)."""
         directory = self.paths.container(spec.id)
         make_dirs(self.paths.containers)
         os.mkdir(directory, 0o700)
         os.mkdir(f"{directory}/work", 0o700)
         upper = f"{directory}/upper"
         os.mkdir(upper, 0o755)
-        like = os.stat(root_like)
-        os.chown(upper, like.st_uid, like.st_gid)
-        os.chmod(upper, like.st_mode & 0o7777)
+        if isinstance(root_like, str):
+            like = os.stat(root_like)
+            root_like = like.st_mode, like.st_uid, like.st_gid
+        mode, uid, gid = root_like
+        os.chown(upper, uid, gid)
+        os.chmod(upper, mode & 0o7777)
         write_file(f"{directory}/spec.json", dumps(spec.as_dict()), durable=not spec.auto_remove)
 
     def amend(self, id: str, spec: Spec) -> None:

@@ -9,7 +9,8 @@ import os
 
 from ..errors import Corrupt, NanoError
 from ..paths import is_locked
-from .claims import layer_size
+from .claims import found_at, layer_size
+from .erofs_layer import shortened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ def leftovers(store: ImageStore) -> list[tuple[str, str]]:
                 continue
             if ending in ("tmp", "gone"):
                 found.append((path, "a half-written layer" if ending == "tmp" else "a half-deleted layer"))
-            elif ending in ("json", "split") and not os.path.isdir(f"{store.layers}/{hex}"):
+            elif ending in ("json", "split") and not found_at(f"{store.layers}/{hex}"):
                 what = "the size" if ending == "json" else "the recipe"
                 found.append((path, f"{what} of a layer that is not there"))
-            elif not ending and hex not in layers and not broken:  # a broken record may need any layer
+            elif ending in ("", "erofs") and hex not in layers and not broken:  # a broken record may need any layer
                 found.append((path, "a layer that no image needs"))
+        stray = [hex for hex in _entries(store.mounts) if not os.path.lexists(f"{store.layers}/{hex}.erofs")]
+        found += [(f"{store.mounts}/{hex}", "the mount of a layer that is not there") for hex in stray]
         for directory in ("refs", "ids", "blobs/sha256"):
             for entry in _entries(f"{store.root}/{directory}"):
                 path = f"{store.root}/{directory}/{entry}"
@@ -82,6 +85,10 @@ def _of_image(store: ImageStore, image: Image) -> list[tuple[str, str, str]]:
         wrong.append((shown, error.why, hint))
     for diff_id in image.layers:
         place = f"{store.layers}/{diff_id[7:]}"
+        if os.path.isfile(f"{place}.erofs"):
+            if why := shortened(f"{place}.erofs"):
+                wrong.append((shown, why, hint))
+            continue
         said, there = layer_size(place), tree_size(place)
         if said and os.path.isdir(place) and there != said:  # power cuts did that before layers were synced
             wrong.append((shown, f"the files of its layer {place} have {there} bytes, and had {said}", hint))

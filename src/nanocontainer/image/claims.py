@@ -8,11 +8,15 @@ killed process loses its locks, so nothing can stay claimed. To wait for a lock 
 could be a circle of waiting; therefore alone is only tried, and waiting is always for shared.
 
 A layer must be whole on the disk before it has its name, or a power cut could leave one that looks whole and has empty
-files. One syncfs(2) does that for the whole tree; fsync(2) of each of thousands of files takes many times as long.
+files. One syncfs(2) does that for a whole tree; fsync(2) of each of thousands of files takes many times as long. A
+layer that is one file has been synced by who wrote it.
 
-    layers/<hex>        the layer           layers/<hex>.lock  the lock
-    layers/<hex>.json   its size in bytes   layers/<hex>.tmp   being made    layers/<hex>.gone  being deleted
-    layers/<hex>.split  how to make the tar of it again (recipe.py)
+    layers/<hex>        the layer, a directory
+    layers/<hex>.erofs  or this: one file that is mounted (erofs_layer.py)
+    layers/<hex>.json   its size in bytes
+    layers/<hex>.split  how to make the tar of a directory again (recipe.py)
+    layers/<hex>.lock   the lock
+    layers/<hex>.tmp    being made          layers/<hex>.gone  being deleted
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import time
 from .. import lean
 from ..errors import NanoError
 from ..kernel.calls import Kernel
+from ..kernel.imagemount import drop_image
 from ..paths import read_file, remove_tree
 
 TYPE_CHECKING = False
@@ -33,16 +38,27 @@ if TYPE_CHECKING:
 _POLL = 0.02  # seconds; only in the short moment between another's lock alone and its lock shared
 
 
-def obtain(place: str, make: Callable[[str], int]) -> tuple[int, bool]:
+FORMS = {"directory": "", "erofs": ".erofs"}  # how a layer can lie there -> what its name ends in
+
+
+def found_at(place: str) -> str:
+    """The path of the layer that is at `place`, in whatever form; empty where there is none."""
+    if os.path.isdir(place):
+        return place
+    return f"{place}.erofs" if os.path.isfile(f"{place}.erofs") else ""
+
+
+def obtain(place: str, make: Callable[[str], int], form: str = "directory") -> tuple[int, bool]:
     """Hold the layer at `place` shared, making it first where it is missing.
 
-    make(directory) fills an empty directory and returns the layer's size in bytes; it may raise, then nothing is left.
+    make(path) fills an empty directory, or writes a new file, as `form` says, and returns the layer's size in bytes; it
+    may raise, then nothing is left.
     Returns the open lock (close it to let go) and whether it was this call that made the layer.
     """
     made = False
     while True:
         fd = _lock(place, fcntl.LOCK_SH)
-        if fd is not None and os.path.isdir(place):
+        if fd is not None and found_at(place):
             return fd, made
         if fd is not None:
             os.close(fd)
@@ -51,8 +67,8 @@ def obtain(place: str, make: Callable[[str], int]) -> tuple[int, bool]:
             time.sleep(_POLL)
             continue
         try:
-            if not os.path.isdir(place):
-                _make(place, make)
+            if not found_at(place):
+                _make(place, make, form)
                 made = True
         finally:
             release(place, fd)
@@ -65,25 +81,48 @@ def seize(place: str) -> int | None:
 
 def release(place: str, fd: int) -> None:
     """Let go of a layer held alone; its lock file goes when the layer is gone."""
-    if not os.path.isdir(place):
+    if not found_at(place):
         os.unlink(f"{place}.lock")  # who waits on it sees that the name is gone, and opens a new one
     os.close(fd)
 
 
-def destroy(place: str) -> bool:
-    """Delete the layer held alone, and what killed work left beside it. Whether there was anything to delete."""
+def destroy(place: str, mounted: str = "") -> bool:
+    """Delete the layer held alone, in all its forms, its mount (`mounted`: where that would be), and what killed work
+    left beside it. Whether there was anything to delete."""
     found = False
-    if os.path.isdir(place):
-        _delete_tree(f"{place}.gone")
-        os.rename(place, f"{place}.gone")  # gone at once: what is half deleted is never taken for a layer
+    while path := found_at(place):
+        _discard(place, path)
         found = True
+    found |= drop_image(Kernel(), mounted)  # only now: who would mount it again does not find the file any more
     return scrub(place) or found
+
+
+def exchange(place: str, make: Callable[[str], int], form: str, mounted: str, is_used: Callable[[], bool]) -> bool:
+    """Give the layer held alone another form. False where the old one had to stay, because it is used.
+
+    Who is killed leaves the old one, or both: they are the same. The image is what is used where there are both. A
+    directory must stay while a container has it in its overlay; an image's file need not, since its mount keeps it.
+    """
+    if not os.path.exists(f"{place}{FORMS[form]}"):
+        _make(place, make, form)
+    if form == "erofs" and is_used():
+        return False
+    _discard(place, f"{place}.erofs" if form == "directory" else place)
+    drop_image(Kernel(), mounted)
+    scrub(place)
+    return True
+
+
+def _discard(place: str, path: str) -> None:
+    """Gone at once: what is half deleted is never taken for a layer."""
+    _delete_tree(f"{place}.gone")
+    os.rename(path, f"{place}.gone")
 
 
 def scrub(place: str) -> bool:
     """Delete what killed work left beside a layer held alone. Whether there was anything."""
     found = _delete_tree(f"{place}.gone") | _delete_tree(f"{place}.tmp")
-    if not os.path.isdir(place):
+    if not found_at(place):
         found |= _delete_tree(f"{place}.json") | _delete_tree(f"{place}.split")
     return found
 
@@ -107,17 +146,19 @@ def _delete_tree(path: str) -> bool:
     return True
 
 
-def _make(place: str, make: Callable[[str], int]) -> None:
+def _make(place: str, make: Callable[[str], int], form: str) -> None:
     temporary = f"{place}.tmp"
     _delete_tree(temporary)
     try:
-        os.mkdir(temporary, 0o755)
-        os.chmod(temporary, 0o755)
+        if form == "directory":
+            os.mkdir(temporary, 0o755)
+            os.chmod(temporary, 0o755)
         size = make(temporary)
         with open(f"{place}.json", "w", encoding="utf-8") as file:  # nobody reads it before the layer has its name
             file.write(lean.dumps({"size": size}))
-        _on_disk(temporary, Kernel().syncfs)
-        os.rename(temporary, place)
+        if form == "directory":
+            _on_disk(temporary, Kernel().syncfs)
+        os.rename(temporary, f"{place}{FORMS[form]}")
         _on_disk(os.path.dirname(place), os.fsync)  # the new name too, before a record relies on it
     except BaseException:
         scrub(place)

@@ -294,20 +294,3 @@ def _copy(fd: int, source: int, target: int, size: int) -> None:
 
 def _up(number: int, to: int) -> int:
     return -(-number // to) * to
-
-
-def root_of(path: str) -> tuple[int, int, int]:
-    """(mode, uid, gid) of an image's root directory, read from the image itself. Corrupt where it is none of ours."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        head = os.pread(fd, 64, SUPER)
-        if head[:4] != MAGIC or len(head) < 64 or not 9 <= head[12] <= 16:
-            raise Corrupt(f"{path} is damaged", "it is no EROFS image", "remove the image and pull it again")
-        number, meta = int.from_bytes(head[14:16], "little"), int.from_bytes(head[40:44], "little")
-        inode = os.pread(fd, 64, (meta << head[12]) + 32 * number)
-    finally:
-        os.close(fd)
-    if len(inode) < 64 or not stat.S_ISDIR(int.from_bytes(inode[4:6], "little")):
-        raise Corrupt(f"{path} is damaged", "it has no root directory", "remove the image and pull it again")
-    uid, gid = (int.from_bytes(inode[at : at + 4], "little") for at in (24, 28))
-    return int.from_bytes(inode[4:6], "little") & 0o7777, uid, gid

@@ -69,6 +69,17 @@ def tar_chunks(path: str) -> Iterator[bytes]:
             yield chunk
 
 
+def shortened(path: str) -> str:
+    """What is wrong with the length of an image; empty where nothing is."""
+    with open(path, "rb", buffering=0) as file:
+        head = file.read(2048)
+        there = os.fstat(file.fileno()).st_size
+    if head[SUPER : SUPER + 4] != MAGIC:
+        return f"{path} is no EROFS image"
+    wanted = int.from_bytes(head[SUPER + 36 : SUPER + 40], "little") << head[SUPER + 12]
+    return "" if there == wanted else f"{path} has {there} bytes, and should have {wanted}"
+
+
 def tar_size(head: bytes, path: str) -> int:
     """Bytes of the archive in an image that begins so."""
     begin, _, end = _WHERE.partition("{}")
@@ -82,7 +93,7 @@ def tar_size(head: bytes, path: str) -> int:
 def _written(chunks: Iterable[bytes], fd: int) -> Iterator[bytes]:
     """The same chunks, once they are in the file. Zeros become a hole: a small download may decompress to many."""
     for chunk in chunks:
-        if chunk[:4096] == _ZEROS and not chunk.strip(b"\0"):
+        if chunk[:4096] == _ZEROS and chunk == bytes(len(chunk)):
             os.lseek(fd, len(chunk), os.SEEK_CUR)
         else:
             done = os.write(fd, chunk)

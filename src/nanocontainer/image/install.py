@@ -2,7 +2,9 @@
 
 For each layer a pipeline, each stage in a thread of its own, because all of them release the interpreter's lock:
 
-    read (network or file) -> digest of the blob -> | decompress -> digest of the plain tar (diff id) -> | write
+    read (network or file) -> digest of the blob -> | decompress -> | digest of the plain tar (diff id) -> write
+
+Decompressing is what takes longest, so that it has a thread for itself.
 
 Layers are made some at a time, each under its temporary name until both digests are right. When one fails, the others
 are stopped, and what this call made is deleted again.
@@ -17,6 +19,8 @@ import threading
 from ..errors import Corrupt, NanoError, reason
 from ..paths import make_dirs
 from . import claims
+from .erofs_layer import write_layer
+from .formats import chosen
 from .layers import apply_layer
 from .manifest import parse_config
 from .removal import take_back, tidy
@@ -105,6 +109,7 @@ def install(store: ImageStore, wanted: Sequence[Wanted], report: Progresses) -> 
 class _Work:
     def __init__(self, store: ImageStore, blobs: dict[str, Blob], report: Progresses) -> None:
         self._store, self._report = store, report
+        self._form = chosen(store)
         self._todo = list(blobs.items())
         self._held: list[int] = []
         self.made: list[str] = []
@@ -116,7 +121,7 @@ class _Work:
 
     def run(self) -> None:
         for diff_id, blob in self._todo:
-            if not os.path.isdir(f"{self._store.layers}/{diff_id[7:]}"):
+            if not claims.found_at(f"{self._store.layers}/{diff_id[7:]}"):
                 self._report(_short(diff_id, blob), "Pulling fs layer")
         workers = [threading.Thread(target=self._worker, daemon=True) for _ in self._todo[:_AT_ONCE]]
         self._running = len(workers)
@@ -167,10 +172,12 @@ class _Work:
     def _layer(self, diff_id: str, blob: Blob) -> None:
         short = _short(diff_id, blob)
 
-        def make(directory: str) -> int:
+        def make(path: str) -> int:
             try:
+                if self._form == "erofs":
+                    return write_layer(self._plain(diff_id, blob), path, diff_id)
                 recipe = f"{self._store.layers}/{diff_id[7:]}.split"
-                return apply_layer(self._plain(diff_id, blob), directory, recipe)
+                return apply_layer(self._plain(diff_id, blob), path, recipe)
             except NanoError as error:
                 if isinstance(error, Corrupt) and blob.name not in error.what:
                     raise Corrupt(f"{blob.name} is damaged", str(error), error.hint) from None
@@ -178,11 +185,11 @@ class _Work:
 
         place = f"{self._store.layers}/{diff_id[7:]}"
         try:
-            held, made = claims.obtain(place, make)
+            held, made = claims.obtain(place, make, self._form)
         except Corrupt:
             if not blob.again():
                 raise
-            held, made = claims.obtain(place, make)
+            held, made = claims.obtain(place, make, self._form)
         with self._lock:
             self._held.append(held)
             if made:
@@ -196,8 +203,8 @@ class _Work:
         if blob.digest:
             chunks = digested(chunks, blob.digest, blob.name, blob.size)
         plain = decompressed(ahead(chunks, stop=self._stop), blob.name)
-        plain = digested(plain, diff_id, f"the content of {blob.name}")
-        for chunk in ahead(plain, stop=self._stop):
+        plain = ahead(plain, stop=self._stop)
+        for chunk in digested(plain, diff_id, f"the content of {blob.name}"):
             if self._stop.is_set():
                 raise _Stopped
             yield chunk

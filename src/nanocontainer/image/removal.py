@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 
 from ..errors import Conflict, Corrupt, NanoError, NotFound
+from ..kernel.calls import Kernel
+from ..kernel.imagemount import drop_image
 from ..paths import remove_tree
 from . import claims, partial
 from .reference import familiar, parse_reference
@@ -86,9 +88,11 @@ def sweep(store: ImageStore) -> list[str]:
             if lock is None:
                 continue  # a pull works with it
             unneeded = needed is not None and hex not in needed
-            if claims.destroy(place) if unneeded else claims.scrub(place):
+            if claims.destroy(place, f"{store.mounts}/{hex}") if unneeded else claims.scrub(place):
                 swept.append(place)
             claims.release(place, lock)
+        stray = [hex for hex in _entries(store.mounts) if not os.path.lexists(f"{store.layers}/{hex}.erofs")]
+        swept += [f"{store.mounts}/{hex}" for hex in stray if drop_image(Kernel(), f"{store.mounts}/{hex}")]
         store.mend()
         for directory, wanted in (("refs", None), ("ids", None), ("blobs/sha256", blobs), ("packed", needed)):
             for entry in _entries(f"{store.root}/{directory}"):
@@ -151,12 +155,12 @@ def _delete_layers(store: ImageStore, diff_ids: Sequence[str]) -> list[str]:
         return deleted  # a record is broken: it may need any layer
     for diff_id in dict.fromkeys(diff_ids):
         place = f"{store.layers}/{diff_id[7:]}"
-        if diff_id[7:] in needed or not os.path.lexists(place):
+        if diff_id[7:] in needed or not claims.found_at(place):
             continue
         lock = claims.seize(place)
         if lock is None:
             continue  # a pull that goes on needs it, or `sweep` finds it later
-        claims.destroy(place)
+        claims.destroy(place, f"{store.mounts}/{diff_id[7:]}")
         claims.release(place, lock)
         deleted.append(diff_id)
     return deleted

@@ -1,6 +1,6 @@
 """The layers of an image as the tar archives they came as: what save and push send.
 
-A layer's name, its diff id, is the digest of a tar. An EROFS layer holds that tar byte for byte (erofs.py). A layer
+A layer's name, its diff id, is the digest of a tar. An EROFS layer holds that tar byte for byte (erofs_layer.py). A layer
 that is a directory has lost it: a recipe beside it (recipe.py) puts it together again, and where there is none the
 directory is written as a new tar. That one may differ in what has no meaning (order, padding, form of the headers), and
 so has another diff id, and the image another id: this is never done silently.
@@ -62,6 +62,12 @@ def sources(store: ImageStore, image: Image, known: dict[str, LayerTar] | None =
 
 def _layer(store: ImageStore, diff_id: str) -> LayerTar:
     place = f"{store.layers}/{diff_id[7:]}"
+    if os.path.exists(f"{place}.erofs"):
+        from .erofs_layer import tar_chunks, tar_size
+
+        with open(f"{place}.erofs", "rb") as file:
+            size = tar_size(file.read(2048), file.name)
+        return LayerTar(diff_id, size, diff_id, lambda: tar_chunks(f"{place}.erofs"))
     if os.path.exists(f"{place}.split"):
         from .recipe import put_together
 

@@ -3,7 +3,8 @@
     images/ids/<hex>.json        what `find` returns: id, names, configuration in short, layers
     images/refs/<reference>      symlink to ../ids/<hex>.json; "/" is written "%"
     images/blobs/sha256/<hex>    configuration and manifest, byte for byte
-    images/layers/<hex>          an unpacked layer by its diff id, just as overlayfs wants it (see claims.py)
+    images/layers/<hex>          an unpacked layer by its diff id, just as overlayfs wants it (see claims.py), or
+    images/layers/<hex>.erofs    one file that is mounted at <run>/layers/<hex> (see erofs_layer.py)
     images/packed/<diff id>      digests under which a layer was compressed here: what push need not do again
     images/empty                 the one layer of images that have none
     images/lock                  held alone while refs, ids or blobs change; never while waiting for the network
@@ -43,6 +44,9 @@ class ImageStore:
     def __init__(self, paths: Paths) -> None:
         self.root = paths.images
         self.layers = f"{self.root}/layers"
+        self.mounts = f"{paths.run}/layers"
+        self.paths = paths
+        self.form = ""  # of new layers, where it is not the host that decides (formats.py)
 
     # --- reading
 
@@ -69,22 +73,41 @@ class ImageStore:
         return sorted(images, key=lambda image: (image.created, image.id), reverse=True)
 
     def layer_paths(self, image: Image) -> tuple[str, ...]:
-        """Directories, bottom first, ready to be overlayfs lowerdirs (whiteouts converted). Corrupt if one is missing.
+        """Directories, bottom first, ready to be overlayfs lowerdirs (whiteouts converted), once the images among them
+        are mounted: see layer_places. Corrupt if one is missing."""
+        return tuple(self.layer_places(image))
+
+    def open_layers(self, image: Image) -> tuple[str, ...]:
+        """The same for who looks into them: what is not mounted is mounted now. OSError."""
+        from ..kernel.calls import Kernel
+        from ..kernel.imagemount import mount_images
+
+        places = self.layer_places(image)
+        mount_images(Kernel(), [(file, place) for place, file in places.items() if file])
+        return tuple(places)
+
+    def layer_places(self, image: Image) -> dict[str, str]:
+        """Directory -> the file that has to be mounted there, or "" where it is the layer itself; bottom first.
 
         The one seam to the format of layers. A layer that is twice in an image appears once, at its upper place:
         overlayfs refuses a directory given twice, and the upper one covers the lower completely.
         """
         if not image.layers:
-            return (f"{self.root}/empty",)  # overlayfs wants at least one
-        places = [f"{self.layers}/{diff_id[7:]}" for diff_id in dict.fromkeys(reversed(image.layers))]
-        for place in places:
-            if not is_there(place):
+            return {f"{self.root}/empty": ""}  # overlayfs wants at least one
+        places = {}
+        for diff_id in reversed(dict.fromkeys(reversed(image.layers))):
+            place = f"{self.layers}/{diff_id[7:]}"
+            if is_there(f"{place}.erofs"):
+                places[f"{self.mounts}/{diff_id[7:]}"] = f"{place}.erofs"
+            elif is_there(place):
+                places[place] = ""
+            else:
                 raise Corrupt(
                     f"image {_short(image.id)} is damaged",
                     f"its layer {place} is missing",
                     "remove the image and pull it again",
                 )
-        return tuple(reversed(places))
+        return places
 
     def blob(self, digest: str) -> bytes:
         """A configuration or a manifest as it came. Corrupt where its bytes are not what its digest says."""
@@ -386,3 +409,20 @@ def _short(id: str) -> str:
 
 def _denied(root: str, error: OSError) -> NanoError:
     return NotPermitted(f"cannot use the images in {root}", error.strerror or "", denied())
+
+
+def root_of(path: str) -> tuple[int, int, int]:
+    """(mode, owner, group) of the root directory in a layer that is an image, which need not be mounted. Corrupt."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        head = os.pread(fd, 64, 1024)
+        if head[:4] != b"\xe2\xe1\xf5\xe0" or len(head) < 64 or not 9 <= head[12] <= 16:
+            raise Corrupt(f"{path} is damaged", "it is no EROFS image", "remove the image and pull it again")
+        number, meta = int.from_bytes(head[14:16], "little"), int.from_bytes(head[40:44], "little")
+        inode = os.pread(fd, 64, (meta << head[12]) + 32 * number)
+    finally:
+        os.close(fd)
+    if len(inode) < 64 or inode[5] & 0xF0 != 0x40:
+        raise Corrupt(f"{path} is damaged", "it has no root directory", "remove the image and pull it again")
+    uid, gid = (int.from_bytes(inode[at : at + 4], "little") for at in (24, 28))
+    return int.from_bytes(inode[4:6], "little") & 0o7777, uid, gid

@@ -176,7 +176,7 @@ class Transport:
                     "timeout": self._lib.Timeout(connect=CONNECT, read=READ), "maxsize": 8,
                     "ssl_context": context(kept, verify=verify) if parts.scheme == "https" or proxy else None,
                 }  # fmt: skip
-                if not verify:
+                if not verify and parts.scheme == "https":  # urllib3 1 hands them on to HTTP, which knows neither
                     options |= {"cert_reqs": "CERT_NONE", "assert_hostname": False}
                     self._lib.disable_warnings()
                 if proxy:

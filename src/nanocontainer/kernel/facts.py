@@ -33,7 +33,8 @@ class Facts(Record):
 
     cgroup2: where the cgroup2 hierarchy is mounted, empty if it is not; controllers: those that it can hand out.
     cgroup1: controller → mount point, for hybrid hosts, where cgroup2 exists but the controllers are bound to v1: those
-    of limits. (Hosts with all of them in cgroup2 may still have a hierarchy for net_cls.)
+    of limits. (Hosts with all of them in cgroup2 may still have a hierarchy for net_cls.) erofs: whether it is mounted
+    from a file where layers are.
     """
 
     boot: str = ""
@@ -54,8 +55,9 @@ class Facts(Record):
     read_only: tuple[str, ...] = ()
     seccomp: bool = True
     apparmor: bool = False
+    erofs: bool = False
 
-    FORMAT: ClassVar[int] = 2
+    FORMAT: ClassVar[int] = 3
 
     def since(self, major: int, minor: int) -> bool:
         """Whether the kernel is of this version or newer."""
@@ -72,6 +74,10 @@ def facts(paths: Paths, boot: str) -> Facts:
     except (OSError, ValueError, TypeError, AttributeError):
         pass
     found = probe(boot)
+    if not _lacking(found) and found.since(6, 12):
+        from .erofsprobe import mounts_erofs
+
+        found = found.replace(erofs=mounts_erofs(paths.images))
     if not _lacking(found):
         make_dirs(paths.run)
         rewrite_file(paths.facts, dumps(found.as_dict()))

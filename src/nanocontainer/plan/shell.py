@@ -43,14 +43,15 @@ class Setting(Record):
 
     title: what it makes, in words; notes: what else its reader must know. id: its own, in the names of all that it
     makes on the host. directory: its own, absent before and after. layer: the image's top layer, whose owner and mode
-    the container's own directory gets. volumes: directories that must be there.
+    the container's own directory gets, or those themselves (mode, owner, group).
+    volumes: directories that must be there.
     """
 
     title: str
     notes: tuple[str, ...]
     id: str
     directory: str
-    layer: str
+    layer: str | tuple[int, int, int]
     volumes: tuple[str, ...] = ()
 
 
@@ -168,8 +169,7 @@ def _settings(setting: Setting) -> str:
         '[ ! -e "$dir" ] || die "$dir exists: is this script running already? If not, remove it"',
         "undo " + quote(f'rm -rf --one-file-system "$dir"; rmdir {path_word(parent)} 2>/dev/null'),
         'mkdir -p "$dir/rootfs" "$dir/upper" "$dir/work"',
-        f'chmod --reference={path_word(setting.layer)} "$dir/upper"',
-        f'chown --reference={path_word(setting.layer)} "$dir/upper"',
+        *_like(setting.layer),
         'mkfifo -m 600 "$dir/go"',
     ]
     volumes = [volume.replace(setting.directory, "$dir") for volume in map(path_word, setting.volumes)]
@@ -177,6 +177,13 @@ def _settings(setting: Setting) -> str:
         lines += ["", "# Volumes and directories of the host, where they are missing; they stay"]
         lines += [f"[ -e {volume} ] || mkdir -p {volume}" for volume in volumes]
     return "\n".join(lines)
+
+
+def _like(layer: str | tuple[int, int, int]) -> list[str]:
+    if isinstance(layer, str):
+        return [f'ch{what} --reference={path_word(layer)} "$dir/upper"' for what in ("mod", "own")]
+    mode, uid, gid = layer
+    return [f'chmod {mode:o} "$dir/upper"', f'chown {uid}:{gid} "$dir/upper"']
 
 
 def _inside(parts: _Parts, paragraphs: list[str]) -> str:

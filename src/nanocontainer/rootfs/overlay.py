@@ -21,6 +21,51 @@ if TYPE_CHECKING:
     from ..plan.step import Side
 
 
+class MountLayers(Step):
+    """The image's layers, each a file with a whole file system in it, mounted for all containers that share them.
+
+    images: the files, bottom first. places: where each is mounted, unless it is. They stay when the container has
+    ended: they belong to the image, and go with it.
+    """
+
+    side: ClassVar[Side] = "host"
+
+    images: tuple[str, ...]
+    places: tuple[str, ...]
+
+    def do(self, world: World) -> None:
+        from ..kernel.imagemount import mount_images
+
+        try:
+            mount_images(world.kernel, zip(self.images, self.places, strict=True))
+        except OSError as error:
+            why, hint = reason(error)
+            if error.errno == errno.ENOENT:
+                hint = "a layer of the image is missing: pull it again"
+            elif error.errno in (errno.EINVAL, errno.ENODEV, errno.ENOTBLK):
+                hint = "this kernel does not mount EROFS from a file (Linux 6.12): system convert --to directory"
+            raise NanoError("cannot mount the layers of the image", why, hint) from None
+
+    def explain(self) -> str:
+        several = len(self.images) > 1
+        return (
+            f"Mount the image's {len(self.images)} layer{'s' * several}, unless {'they are' if several else 'it is'} "
+            "mounted already: a layer is one file with a read-only file system in it (EROFS), so that a pull writes "
+            "one file and not thousands; the mounts are shared by all containers, and stay until the image is removed "
+            "(fsopen(2), fsmount(2), move_mount(2))."
+        )
+
+    def shell(self) -> str:
+        # mount(8) puts a loop device between, which goes with the mount; the system call needs none.
+        lines = []
+        for image, place in zip(self.images, self.places, strict=True):
+            lines += [f"mkdir -p {path_word(place)}", f"mount -t erofs -o ro {path_word(image)} {path_word(place)}"]
+        return "\n".join(lines)
+
+    def undone(self) -> str:
+        return "\n".join(f"umount --lazy {path_word(place)}" for place in self.places)
+
+
 class MountOverlay(Step):
     """The image's layers, never written to, with a directory of the container's own above them.
 

@@ -47,7 +47,7 @@ class Stage:
 
     def _check_image(self) -> None:
         """The attacks are typed with what busybox has. Unsupported where tiny is made of other tools."""
-        layers = self.engine.life.images.layer_paths(self.engine.image("tiny"))
+        layers = self.engine.life.images.open_layers(self.engine.image("tiny"))
         if not os.path.lexists(f"{layers[-1]}/bin/busybox"):
             why = "the image tiny has no busybox, as there is none on this host"
             raise Unsupported("cannot start the lesson", why, "apt install busybox-static")
