@@ -42,7 +42,7 @@ def export_tar(life: Lifecycle, container: Container) -> Iterator[bytes]:
     make_dirs(spare)
     with holding.held(store, [image]):
         upper = f"{life.paths.container(container.id)}/upper"
-        lower = (upper, *reversed(store.layer_paths(image)))
+        lower = (upper, *reversed(store.open_layers(image)))
         fd = view(life.kernel, lower, append=facts.since(6, 5), spare=spare)
         try:
             yield from layertar.tar_of(fd)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 
 from ..errors import InvalidInput
-from ..kernel.facts import facts
-from ..plan.journal import boot_id
 from .claims import FORMS
 
 TYPE_CHECKING = False
@@ -20,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def chosen(store: ImageStore) -> str:
-    """"erofs" or "directory": what the store is told, the environment (NANOCONTAINER_LAYERS), or what this host can."""
+    """"erofs" or "directory": what the store is told, the environment (NANOCONTAINER_LAYERS), or directories."""
     form = store.form or os.environ.get("NANOCONTAINER_LAYERS", "")
     if form:
         return checked(form)
-    return "erofs" if os.geteuid() == 0 and facts(store.paths, boot_id()).erofs else "directory"
+    return "directory"
 
 
 def checked(form: str) -> str:

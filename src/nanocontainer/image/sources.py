@@ -1,6 +1,6 @@
 """The layers of an image as the tar archives they came as: what save and push send.
 
-A layer's name, its diff id, is the digest of a tar. An EROFS layer holds that tar byte for byte (erofs_layer.py). A layer
+A layer's name, its diff id, is the digest of a tar. An EROFS layer holds that tar byte for byte (erofs_layer.py). One
 that is a directory has lost it: a recipe beside it (recipe.py) puts it together again, and where there is none the
 directory is written as a new tar. That one may differ in what has no meaning (order, padding, form of the headers), and
 so has another diff id, and the image another id: this is never done silently.

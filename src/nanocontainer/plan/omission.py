@@ -83,6 +83,7 @@ OPENINGS: dict[str, Opening] = {
     ),
     "ForgetNames": Opening("Connections go on that names have opened which are allowed no more."),
     "OpenNetworkNamespace": Opening("There is no network to join: it stands in the host's, as --network host."),
+    "MountLayers": Opening("The image's files are not there to be stacked.", needed=("MountOverlay",)),
     "MountOverlay": Opening("There is no root file system."),
     "WriteFile": Opening(
         "The container has the image's file of that name, which says nothing of this container.", needed=("MountBind",)

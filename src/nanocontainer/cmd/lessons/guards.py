@@ -190,7 +190,7 @@ def _pull(stage: Stage, walled: bool) -> tuple[tuple[tuple[str, str], ...], Resu
         image = stage.engine.pull(IMAGE)
     except NanoError as error:
         return typed, Result(1, b"", f"Error: {error}\n".encode())
-    layer = stage.engine.life.images.layer_paths(image)[-1]
+    layer = stage.engine.life.images.open_layers(image)[-1]
     return typed, stage.outside(f"cat {layer}/bin/hello")  # it was taken: what it is
 
 

@@ -32,6 +32,7 @@ class Stage:
     def __init__(self, paths: Paths, lesson: Lesson) -> None:
         self.lesson = lesson
         self.engine = Engine(paths.state, paths.run)
+        self.engine.life.images.form = "directory"  # as unpacked by hand: one attack writes into a layer
         self.kernel = Kernel()
         self.secret = f"secret-{os.urandom(4).hex()}"
         self.id = ""
