@@ -122,7 +122,7 @@ class Transport:
         self._lib: Any = library.urllib3(state)
         self._host, self._insecure, self._directory = host, insecure, directory
         self._lock = threading.Lock()
-        self._pools: dict[tuple[str, str], Any] = {}
+        self._pools: dict[tuple[str, str, str], Any] = {}
         self.requests = 0  # sent so far
 
     def close(self) -> None:
@@ -168,7 +168,7 @@ class Transport:
         if is_loopback(host) or urllib.request.proxy_bypass_environment(host, proxies):  # type: ignore[attr-defined]
             proxy = ""
         with self._lock:
-            if (proxy, host) not in self._pools:
+            if (proxy, parts.scheme, host) not in self._pools:
                 own = host == self._host
                 kept = certificates_of(host, self._directory if own else "")
                 verify = bool(kept.authorities) or not (own and self._insecure)
@@ -184,8 +184,8 @@ class Transport:
                     made = self._lib.ProxyManager(proxied, proxy_headers=self._proxy_headers(proxied), **options)
                 else:
                     made = self._lib.PoolManager(**options)
-                self._pools[proxy, host] = made
-            return self._pools[proxy, host]
+                self._pools[proxy, parts.scheme, host] = made
+            return self._pools[proxy, parts.scheme, host]
 
     def _proxy_headers(self, proxy: str) -> Any:
         user, at, _ = urllib.parse.urlsplit(proxy).netloc.rpartition("@")
