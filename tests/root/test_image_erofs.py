@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nanocontainer.errors import Corrupt, NanoError
-from nanocontainer.image.erofs_layer import tar_chunks, write_layer
+from nanocontainer.image.erofs_layer import shortened, tar_chunks, verify_layer, write_layer
 from nanocontainer.image.layers import apply_layer
 
 from .images import DEBIAN_PACKAGES, _debian_tar, cached_layout
@@ -282,3 +282,21 @@ def test_a_bomb_of_zeros_takes_no_space(tmp_path: Path) -> None:
 
     assert write_layer(archive(), str(tmp_path / "image"), "2" * 64) == 1 << 30
     assert (tmp_path / "image").stat().st_blocks * 512 < 1 << 20
+
+
+def test_damage_is_found(tmp_path: Path) -> None:
+    archive = tar_of(*SPECIAL)
+    diff_id = f"sha256:{hashlib.sha256(archive).hexdigest()}"
+    image = tmp_path / "image"
+    written(image, archive)
+    verify_layer(str(image), diff_id)
+    good = image.read_bytes()
+    for at in (1024 + 20, 4096 + 700, len(good) - 5000):
+        image.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        with pytest.raises(Corrupt):
+            verify_layer(str(image), diff_id)
+    image.write_bytes(good[:-512])
+    assert "should have" in shortened(str(image))
+    with pytest.raises(Corrupt):
+        verify_layer(str(image), diff_id)
+    assert os.listdir(tmp_path) == ["image"]

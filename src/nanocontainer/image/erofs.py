@@ -54,11 +54,13 @@ _LARGEST_SPARSE = 1 << 44  # bytes; what ext4 allows
 class Image:
     """Lay out a tree behind the data of an image, and write it. One use.
 
-    fd: the image; its data end at byte `end`. name: 16 bytes that become its UUID. block: 512 or 4096.
+    fd: the image; its data end at byte `end`. name: 16 bytes that become its UUID. block: 512 or 4096. source: where
+    the data are read, if not in the image.
     """
 
-    def __init__(self, fd: int, end: int, root: Node, name: bytes, block: int = BLOCK) -> None:
+    def __init__(self, fd: int, end: int, root: Node, name: bytes, block: int = BLOCK, source: int = -1) -> None:
         self._fd, self._root, self._name, self._block = fd, root, name, block
+        self._source = fd if source < 0 else source
         self._end = _up(end, 4096)
         self._nodes: list[Node] = []  # in the order of their inodes
         self._inline: dict[Node, bytes] = {}  # extended attributes, and what else follows an inode
@@ -154,7 +156,7 @@ class Image:
                     self._end += min(chunk, _up(node.size - at * chunk, 4096))
                 part = min(length, chunk - offset % chunk)
                 target = chunks[at] * self._block + offset % chunk
-                _copy(self._fd, source, target, part)
+                _copy(self._source, self._fd, source, target, part)
                 source, offset, length = source + part, offset + part, length - part
         if self._end // self._block >= _HOLE:
             raise Corrupt("broken layer", "its sparse files are too large")
@@ -283,9 +285,9 @@ def _device(number: int) -> int:
     return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
 
 
-def _copy(fd: int, source: int, target: int, size: int) -> None:
+def _copy(origin: int, fd: int, source: int, target: int, size: int) -> None:
     while size:
-        data = os.pread(fd, min(size, 1 << 20), source)
+        data = os.pread(origin, min(size, 1 << 20), source)
         if not data:
             raise Corrupt("broken layer", "its archive ends too early")
         written = os.pwrite(fd, data, target)

@@ -14,6 +14,7 @@ import os
 
 from ..errors import HINTS, Corrupt, NanoError
 from .erofs import BLOCK, DATA, MAGIC, SUPER, Image
+from .streams import digested
 from .tar import Source, TarReader
 from .tree import Tree
 
@@ -67,6 +68,30 @@ def tar_chunks(path: str) -> Iterator[bytes]:
                 raise Corrupt(f"{path} is damaged", f"it ends {left} bytes too early")
             left -= len(chunk)
             yield chunk
+
+
+def verify_layer(path: str, diff_id: str) -> None:
+    """Corrupt where an image's archive is not what the diff id says, or where the rest is not what follows from it: it
+    is made once more, in a file without a name beside it, and compared. OSError."""
+    chunks = digested(tar_chunks(path), diff_id, f"the archive in {path}")
+    source = Source(chunks)
+    archive, tree = TarReader(source), Tree()
+    for entry in archive:
+        tree.add(entry, source.position)
+    source.drain()
+    end = DATA + source.position
+    with open(path, "rb") as there, open(os.open(os.path.dirname(path), os.O_TMPFILE | os.O_RDWR), "r+b") as anew:
+        anew.truncate(end + -end % BLOCK)
+        Image(anew.fileno(), end, tree.root, _uuid(diff_id), source=there.fileno()).write()
+        anew.seek(SUPER)
+        there.seek(SUPER)
+        sound = anew.read(DATA - SUPER) == there.read(DATA - SUPER)
+        there.seek(end)
+        anew.seek(end)
+        while sound and (wanted := anew.read(_READ)):
+            sound = there.read(len(wanted)) == wanted
+        if not sound or there.read(1):
+            raise Corrupt(f"{path} is damaged", "its index is not that of its archive", "remove the image, and pull it")
 
 
 def shortened(path: str) -> str:

@@ -13,6 +13,7 @@ from ..errors import Corrupt, NanoError
 from ..record import Record
 from .checkup import tree_size
 from .claims import layer_size
+from .erofs_layer import verify_layer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,6 +74,12 @@ def _blob(store: ImageStore, part: str, digest: str) -> Check:
 
 def _layer(store: ImageStore, diff_id: str) -> Check:
     place = f"{store.layers}/{diff_id[7:]}"
+    if os.path.isfile(f"{place}.erofs"):
+        try:
+            verify_layer(f"{place}.erofs", diff_id)
+        except (NanoError, OSError) as error:
+            return Check("layer", diff_id, DAMAGED, str(error))
+        return Check("layer", diff_id, PROVEN)
     if not os.path.isdir(place):
         return Check("layer", diff_id, DAMAGED, "it is missing")
     try:
