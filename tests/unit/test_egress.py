@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nanocontainer.errors import InvalidInput
 from nanocontainer.network.egress import Policy, Rule, is_public, parse, rule
-from nanocontainer.network.egress_rules import Leg, admit, base, enforce, release
+from nanocontainer.network.egress_rules import Leg, admit, base, enforce, keys_of, release
 from nanocontainer.network.enforce import EnforceEgress, elements_of, link_local_of
 
 READ = {
@@ -131,20 +131,20 @@ def test_where_no_name_leads(text: str) -> None:
     assert is_public(ipaddress.ip_address("64:ff9b::808:808").packed) and is_public(bytes((8, 8, 8, 8)))
 
 
-LEG = Leg("nano0", "veth1", ("172.30.0.2",), ("fd00::2", "fe80::42:acff:fe1e:2"), "172.30.0.1", "fd00::1",
+LEG = Leg("nano0", ("172.30.0.2",), ("fd00::2", "fe80::42:acff:fe1e:2"), "172.30.0.1", "fd00::1",
           "172.30.0.0/16", "fd00::/64")  # fmt: skip
 
 
 def test_the_text_of_a_policy_names_all_it_takes_back() -> None:
     id = "0123456789abcdef" * 4
     text = enforce("t", id, parse(("a.com:443", "b.com", "10.0.0.0/8", "10.1.0.0/16:80", "[2001:db8::1]:443")), [LEG])
-    back = release("t", id, [LEG])
+    back = release("t", id, keys_of([LEG]), [LEG])
     for line in text.splitlines():
         words = line.split(" {")[0].split()
         if words[:2] == ["add", "set"]:
             assert f"delete set {' '.join(words[2:])}\n" in back
         if words[:2] == ["add", "element"]:
-            assert line.replace("add ", "delete ", 1) in back
+            assert line.replace("add ", "delete ", 1).replace(f" : goto to_{id[:12]}", "") in back
     assert f"delete chain inet t to_{id[:12]}" in back
     assert "policy accept" in base("t")  # of those without a policy; those with one end in a chain that refuses
     assert text.index("goto refuse") > text.index("jump near")
@@ -165,8 +165,10 @@ def test_elements_as_nft_lists_them() -> None:
         "table inet t {\n\tset x {\n\t\ttype a\n\t\telements = { 1.2.3.4 . tcp . 443 timeout 30s expires 2s comment "
         '"a.com",\n\t\t\t     1.2.3.5 . udp . 53 counter packets 1 bytes 2 timeout 1d expires 2h }\n\t}\n}\n'
     )
-    assert list(elements_of(said)) == [("1.2.3.4 . tcp . 443", "a.com"), ("1.2.3.5 . udp . 53", "")]
-    assert list(elements_of("table inet t {\n\tset x {\n\t\ttype a\n\t}\n}\n")) == []
+    first, second = elements_of(said)
+    assert (first.key, first.comment, first.packets, first.expires) == ("1.2.3.4 . tcp . 443", "a.com", 0, 2.0)
+    assert (second.key, second.comment, second.packets, second.expires) == ("1.2.3.5 . udp . 53", "", 1, 7200.0)
+    assert elements_of("table inet t {\n\tset x {\n\t\ttype a\n\t}\n}\n") == []
 
 
 def test_the_step_in_words() -> None:

@@ -22,6 +22,7 @@ from nanocontainer.errors import Conflict, InvalidInput, NanoError, NotFound, No
 from nanocontainer.kernel import abi
 from nanocontainer.kernel.bpf import DEFAULT_RULES
 from nanocontainer.network.bridge import EnsureBridge
+from nanocontainer.network.egress_rules import Leg
 from nanocontainer.network.registration import Registration
 from nanocontainer.plan.recording import recording_world
 from nanocontainer.plan.step import Step, World
@@ -52,7 +53,8 @@ CONCRETE = [kind for kind in KINDS if kind.__name__ not in ABSTRACT]
 BY_TYPE: dict[str, Any] = {
     "str": "/x", "int": 1, "bool": False, "tuple[str, ...]": ("/proc/a", "/proc/b/"), "dict[str, str]": {"a.b": "c"},
     "tuple[tuple[str, int, int], ...]": (("nofile", 1, 2),), "tuple[DeviceRule, ...]": DEFAULT_RULES,
-    "tuple[Leg, ...]": (), "Registration": Registration("ab" * 32, "mine", ("web",), "10.0.0.2", "fd00::2"),
+    "tuple[Leg, ...]": (), "Leg": Leg("nano0", ("10.0.0.2",)),
+    "Registration": Registration("ab" * 32, "mine", ("web",), "10.0.0.2", "fd00::2"),
 }  # fmt: skip
 BY_NAME: dict[str, Any] = {
     "namespaces": ("mnt", "pid"), "gateway": "10.0.0.1", "address": "10.0.0.2", "subnet": "10.0.0.0/24",

@@ -11,7 +11,12 @@ from ..runtime import cgroup, cgroup1
 
 __all__ = ["bridge", "cgroup", "cgroup1", "files", "mounts", "publish"]
 
-Step.elsewhere["EnforceEgress"] = "nanocontainer.network.enforce"
-for _name in ("TurnBack",):  # of a change that was left half done
-    Step.elsewhere[_name] = "nanocontainer.network.live"
-Step.elsewhere["RegisterNames"] = Step.elsewhere["EnsureResolver"] = "nanocontainer.network.resolver_steps"
+Step.elsewhere |= {
+    "EnforceEgress": "nanocontainer.network.enforce",
+    "EnsureResolver": "nanocontainer.network.resolver_steps",
+    "ExtendEgress": "nanocontainer.network.enforce",
+    "RegisterNames": "nanocontainer.network.resolver_steps",
+    # of a change that was left half done
+    "ForgetNames": "nanocontainer.network.enforce",
+    "TurnBack": "nanocontainer.network.live",
+}

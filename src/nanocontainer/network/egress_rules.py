@@ -6,8 +6,8 @@ can forbid and never allow. What other tables do, ours or anybody's, and what be
                      Who it is says its bridge and source address, in a map that leads to the container's own chain
             near     what is the same for all of them: answers, neighbours, the resolver
             refuse   a reset for TCP, "administratively prohibited" (ICMP) for the rest: nobody waits for a timeout
-    bridge  guard    what comes by a container's cable bears one of its own addresses, or is dropped: so a source
-                     address can be trusted. Only IPv4, IPv6 and ARP pass
+Who it is can be told by the source address, because what comes by a container's cable bears its own ones only: the
+filter at its end sees to that (guard.py).
 
 What a container has, its chain to_KEY, and sets (KEY is the beginning of its id)
     fresh4_KEY    address, protocol, port that a new connection may have: filled by the resolver, for the lifetime of
@@ -39,11 +39,10 @@ _ADDRESS = {4: ("ipv4_addr", "ip"), 6: ("ipv6_addr", "ip6")}
 
 
 class Leg(Record):
-    """One of a container's places on networks. interface: the bridge; link: the host's end of the cable. own4, own6:
-    its addresses there, of a family that it has; the gateways' and subnets are empty where it has not."""
+    """One of a container's places on networks. interface: the bridge; own4, own6: its addresses there, of a family
+    that it has; gateway and subnet are empty where it has not."""
 
     interface: str
-    link: str
     own4: tuple[str, ...] = ()
     own6: tuple[str, ...] = ()
     gateway: str = ""
@@ -64,16 +63,16 @@ def table_of(table: str) -> str:
 
 def base(table: str) -> str:
     """What is the same for all containers. May be run at any time: chains are refilled in the same transaction."""
-    t, b = f"inet {table}", f"bridge {table}"
+    t = f"inet {table}"
     discovery = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255"
     return f"""\
 add table {t}
 add map {t} from4 {{ type ifname . ipv4_addr : verdict; }}
 add map {t} from6 {{ type ifname . ipv6_addr : verdict; }}
-add set {t} dns4 {{ type ipv4_addr . ipv4_addr; }}
-add set {t} dns6 {{ type ipv6_addr . ipv6_addr; }}
-add set {t} near4 {{ type ipv4_addr . ipv4_addr; flags interval; }}
-add set {t} near6 {{ type ipv6_addr . ipv6_addr; flags interval; }}
+add set {t} dns4 {{ type ifname . ipv4_addr; }}
+add set {t} dns6 {{ type ifname . ipv6_addr; }}
+add set {t} near4 {{ type ifname . ipv4_addr; flags interval; }}
+add set {t} near6 {{ type ifname . ipv6_addr; flags interval; }}
 add chain {t} out {{ type filter hook prerouting priority -150; policy accept; }}
 add chain {t} near
 add chain {t} refuse
@@ -86,52 +85,76 @@ add rule {t} near ct direction reply ct state established,related accept
 add rule {t} near meta l4proto {{ icmp, ipv6-icmp }} ct state related accept
 add rule {t} near {discovery} accept
 add rule {t} near ct state invalid drop
-add rule {t} near ip saddr . ip daddr @dns4 meta l4proto {{ tcp, udp }} th dport 53 accept
-add rule {t} near ip6 saddr . ip6 daddr @dns6 meta l4proto {{ tcp, udp }} th dport 53 accept
-add rule {t} near ip saddr . ip daddr @near4 fib daddr type != {{ local, broadcast, multicast }} accept
-add rule {t} near ip6 saddr . ip6 daddr @near6 fib daddr type != {{ local, anycast, multicast }} accept
+add rule {t} near iifname . ip daddr @dns4 meta l4proto {{ tcp, udp }} th dport 53 accept
+add rule {t} near iifname . ip6 daddr @dns6 meta l4proto {{ tcp, udp }} th dport 53 accept
+add rule {t} near iifname . ip daddr @near4 fib daddr type != {{ local, broadcast, multicast }} accept
+add rule {t} near iifname . ip6 daddr @near6 fib daddr type != {{ local, anycast, multicast }} accept
 add rule {t} near ip6 daddr fe80::/10 fib daddr . iif type != {{ local, anycast }} accept
 add rule {t} refuse meta l4proto tcp reject with tcp reset
 add rule {t} refuse reject with icmpx type admin-prohibited
-add table {b}
-add set {b} guarded {{ type ifname; }}
-add set {b} own4 {{ type ifname . ipv4_addr; }}
-add set {b} own6 {{ type ifname . ipv6_addr; }}
-add chain {b} guard {{ type filter hook prerouting priority -350; policy accept; }}
-add chain {b} own
-flush chain {b} guard
-flush chain {b} own
-add rule {b} guard iifname @guarded jump own
-add rule {b} own iifname . ip saddr @own4 accept
-add rule {b} own iifname . ip6 saddr @own6 accept
-add rule {b} own arp operation {{ request, reply }} iifname . arp saddr ip @own4 accept
-add rule {b} own arp operation request arp saddr ip 0.0.0.0 accept
-add rule {b} own ip6 saddr :: icmpv6 type {{ nd-neighbor-solicit, nd-router-solicit, mld2-listener-report }} accept
-add rule {b} own drop
 """
 
 
 def enforce(table: str, id: str, policy: Policy, legs: Iterable[Leg]) -> str:
     """A container's policy, whole: run again with another one it takes its place, in one transaction. What names have
-    opened stays (forget_names)."""
+    opened stays (ForgetNames)."""
     t, key = f"inet {table}", key_of(id)
     return "".join((
         *(f"add set {t} {line}\n" for line in _sets(key, policy)),
         f"add chain {t} to_{key}\nflush chain {t} to_{key}\n",
         *(f"add rule {t} to_{key} {line}\n" for line in _chain(key, policy)),
-        *(f"add element {line}\n" for line in _elements(table, key, legs)),
+        extend(table, id, legs),
     ))  # fmt: skip
 
 
-def release(table: str, id: str, legs: Iterable[Leg]) -> str:
-    """The inverse; right also where parts of it are not there."""
+def extend(table: str, id: str, legs: Iterable[Leg]) -> str:
+    """A container's policy holds on these of its networks."""
+    key, lines = key_of(id), []
+    for leg in legs:
+        lines += [f"inet {table} {senders} : goto to_{key} }}" for senders in _senders(leg)]
+        lines += [f"inet {table} {line}" for line in _places(leg)]
+    return "".join(f"add element {line}\n" for line in lines)
+
+
+def release(table: str, id: str, held: Iterable[str], empty: Iterable[Leg]) -> str:
+    """The inverse of enforce. held: the elements of from4 and from6 that lead to the container's chain, as keys_of()
+    has them; empty: networks on which no other container has a policy."""
     t, key = f"inet {table}", key_of(id)
+    sets = [line.partition(" ")[0] for line in _sets(key, None)]
     return "".join((
-        f"add chain {t} to_{key}\n",
-        *(f"add element {line}\ndelete element {line}\n" for line in _elements(table, key, legs)),
-        f"flush chain {t} to_{key}\ndelete chain {t} to_{key}\n",
-        *(f"add set {t} {line}\ndelete set {t} {line.partition(' ')[0]}\n" for line in _sets(key, None)),
+        shrink(table, held, empty),
+        f"add chain {t} to_{key}\nflush chain {t} to_{key}\ndelete chain {t} to_{key}\n",
+        *(f"add set {t} {line}\n" for line in _sets(key, None)),
+        *(f"delete set {t} {name}\n" for name in sets),
     ))  # fmt: skip
+
+
+def shrink(table: str, held: Iterable[str], empty: Iterable[Leg]) -> str:
+    """The inverse of extend: these elements, and these networks, which may be out already."""
+    lines = [f"delete element inet {table} {key} }}\n" for key in held]
+    for leg in empty:
+        lines += [f"{word} element inet {table} {line}\n" for line in _places(leg) for word in ("add", "delete")]
+    return "".join(lines)
+
+
+def keys_of(legs: Iterable[Leg]) -> list[str]:
+    """The elements of from4 and from6 that these are, without their verdict."""
+    return [sender for leg in legs for sender in _senders(leg)]
+
+
+def _senders(leg: Leg) -> Iterator[str]:
+    for family, own in ((4, leg.own4), (6, leg.own6)):
+        for address in own:
+            yield f'from{family} {{ "{leg.interface}" . {address}'
+
+
+def _places(leg: Leg) -> Iterator[str]:
+    """The network as its containers see it: who answers names there, and who is near."""
+    for family, gateway, subnet in ((4, leg.gateway, leg.subnet), (6, leg.gateway6, leg.subnet6)):
+        if gateway:
+            yield f'dns{family} {{ "{leg.interface}" . {gateway} }}'
+        if subnet:
+            yield f'near{family} {{ "{leg.interface}" . {subnet} }}'
 
 
 def _sets(key: str, policy: Policy | None) -> Iterator[str]:
@@ -176,22 +199,6 @@ def _chain(key: str, policy: Policy) -> Iterator[str]:
         yield f"meta l4proto {{ tcp, udp, sctp }} update @refused{family}_{key} {{ {triple} }}"
         yield f"meta l4proto != {{ tcp, udp, sctp }} update @other{family}_{key} {{ {pair} }}"
     yield "goto refuse"
-
-
-def _elements(table: str, key: str, legs: Iterable[Leg]) -> Iterator[str]:
-    t, b = f"inet {table}", f"bridge {table}"
-    for leg in legs:
-        yield f'{b} guarded {{ "{leg.link}" }}'
-        for family, own, gateway, subnet in (
-            (4, leg.own4, leg.gateway, leg.subnet), (6, leg.own6, leg.gateway6, leg.subnet6),
-        ):  # fmt: skip
-            for address in own:
-                yield f'{b} own{family} {{ "{leg.link}" . {address} }}'
-                yield f'{t} from{family} {{ "{leg.interface}" . {address} : goto to_{key} }}'
-                if gateway:
-                    yield f"{t} dns{family} {{ {address} . {gateway} }}"
-                if subnet and not address.startswith("fe80:"):
-                    yield f"{t} near{family} {{ {address} . {subnet} }}"
 
 
 def admit(table: str, id: str, policy: Policy, name: str, answers: Iterable[tuple[str, int]]) -> str:

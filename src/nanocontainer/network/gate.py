@@ -31,17 +31,19 @@ if TYPE_CHECKING:
 _MOST = 256  # refused names that are kept of a container
 _AGAIN = 1.0  # seconds between two writings
 _policies: dict[tuple[str, ...], Policy] = {}
-_refused: dict[str, dict[str, tuple[int, int]]] = {}  # file → name → (count, last in nanoseconds since 1970)
+_refused: dict[str, dict[tuple[str, str], RefusedName]] = {}  # file → (name, address) → what is known of it
 _unsaved: set[str] = set()
 _written = 0.0
 
 
 class RefusedName(Record):
-    """A name that the resolver did not answer. last: nanoseconds since 1970."""
+    """A name that the resolver did not answer; or one that it did, and whose address no name opens. last: nanoseconds
+    since 1970."""
 
     name: str
     count: int
     last: int
+    address: str = ""
 
 
 def registered(paths: Paths, id: str, rules: Sequence[str]) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def may_ask(egress: dict[str, Any], name: str) -> bool:
     """Whether the container may know anything of a name (in lower case, without a dot at its end)."""
     if _policy(egress).names(name):
         return True
-    _note(f"{_paths(egress).live(str(egress['id']))}/refused", name)
+    _note(refused_path(_paths(egress), str(egress["id"])), name)
     return False
 
 
@@ -65,7 +67,13 @@ def admit(kernel: Kernel, egress: dict[str, Any], id: str, name: str, answers: I
     paths, policy = _paths(egress), _policy(egress)
     table = egress_rules.table_of(table_name(paths))
     forbidden = _Forbidden(paths, kernel)
-    script = egress_rules.admit(table, id, policy, name, [one for one in answers if not forbidden.holds(one[0])])
+    open_to = []
+    for address, lifetime in answers:
+        if not forbidden.holds(address):
+            open_to.append((address, lifetime))
+        elif not policy.places(address_bytes(address)[1]):
+            _note(refused_path(paths, id), name, address)
+    script = egress_rules.admit(table, id, policy, name, open_to)
     if not script:
         return True
     try:
@@ -115,14 +123,19 @@ def _paths(egress: dict[str, Any]) -> Paths:
     return Paths(str(egress["state"]), str(egress["run"]))
 
 
-def _note(path: str, name: str) -> None:
+def refused_path(paths: Paths, id: str) -> str:
+    """Where the refused names of a container are written."""
+    return f"{paths.live(id)}/refused"
+
+
+def _note(path: str, name: str, address: str = "") -> None:
     names = _refused.get(path)
     if names is None:
-        names = _refused[path] = {one.name: (one.count, one.last) for one in refused_names(path)}
-    count, _ = names.pop(name, (0, 0))
+        names = _refused[path] = {(one.name, one.address): one for one in refused_names(path)}
+    old = names.pop((name, address), None)
     if len(names) >= _MOST:
         del names[next(iter(names))]  # the one that was asked for the longest ago
-    names[name] = (count + 1, time.time_ns())
+    names[name, address] = RefusedName(name, old.count + 1 if old else 1, time.time_ns(), address)
     _unsaved.add(path)
 
 
@@ -134,7 +147,7 @@ def flush() -> None:
     _written = time.monotonic()
     for path in list(_unsaved):
         try:
-            write_file(path, dumps([[name, count, last] for name, (count, last) in _refused[path].items()]))
+            write_file(path, dumps([one.as_dict() for one in _refused[path].values()]))
         except OSError:
             del _refused[path]  # the container is gone
     _unsaved.clear()
@@ -143,6 +156,6 @@ def flush() -> None:
 def refused_names(path: str) -> list[RefusedName]:
     """What the resolver has written of a container, the latest last."""
     try:
-        return [RefusedName(str(name), int(count), int(last)) for name, count, last in loads(read_file(path))]
-    except (OSError, ValueError, TypeError):
+        return [RefusedName.from_dict(one) for one in loads(read_file(path))]
+    except (OSError, ValueError, TypeError, AttributeError):
         return []

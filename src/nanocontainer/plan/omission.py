@@ -81,6 +81,7 @@ OPENINGS: dict[str, Opening] = {
         "--allow-out is a wish: only names are refused by the resolver, and who knows an address reaches it, the "
         "host's own services too. Try wget http://1.1.1.1."
     ),
+    "ExtendEgress": Opening("By its new network the container reaches everything, whatever --allow-out says."),
     "ForgetNames": Opening("Connections go on that names have opened which are allowed no more."),
     "OpenNetworkNamespace": Opening("There is no network to join: it stands in the host's, as --network host."),
     "MountLayers": Opening("The image's files are not there to be stacked.", needed=("MountOverlay",)),
