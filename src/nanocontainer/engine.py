@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .container.attach import Session
     from .container.comparison import Comparison
     from .container.diagnosis import Diagnosis
+    from .container.egress import Egress
     from .container.exec import ExecSession
     from .container.logs import LogLine
     from .container.looking import FileChange, FileView, LayerView, TreeNode
@@ -494,6 +495,32 @@ class Engine:
         from .container.amending import amend
 
         return amend(self.life, self.resolve_id(ref), change)[0]
+
+    def egress(self, ref: str) -> Egress:
+        """What a container may reach, what names have opened to it, and what it was refused. Needs root."""
+        from .container.egress import look
+
+        return look(self.life, self.inspect(ref))
+
+    def allow_out(self, ref: str, rules: Sequence[str]) -> Container:
+        """Let a container reach more, while it runs too. The first rules of one without any limit it to them.
+        InvalidInput; Conflict where it has no network of its own."""
+        from .container import reaching
+
+        return self._amend(ref, reaching.Allow(reaching.rules(rules)))
+
+    def forbid_out(self, ref: str, rules: Sequence[str]) -> Container:
+        """Take rules away: connections that only they allowed end. Without any rule left nothing may be reached.
+        NotFound where a rule is not there."""
+        from .container import reaching
+
+        return self._amend(ref, reaching.Forbid(reaching.rules(rules)))
+
+    def lift_out(self, ref: str) -> Container:
+        """Take all rules of a container away, so that it may reach everything again."""
+        from .container import reaching
+
+        return self._amend(ref, reaching.Lift())
 
     def ports(self, ref: str) -> tuple[Port, ...]:
         """The published ports of a running container, as they are bound; none where it does not run."""

@@ -244,6 +244,7 @@ def test_the_host_and_its_other_containers(held: Held) -> None:
 
 def test_tricks(held: Held) -> None:
     """Raw sockets and frames: another's address, no IP at all, ICMP, broadcasts. Nothing of it comes out."""
+    pytest.importorskip("nanocontainer.network.guard")
     bound, outside, free = held.bound, held.outside, held.free
     mark = b"exfiltrated"
     ways: dict[Container, list[bytes]] = {}

@@ -119,6 +119,15 @@ GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
             "verify": ("verify", "VERIFY", "", "Hold every byte of images against its digest again"),
         },
     ),
+    "egress": (
+        "Say what a container may reach",
+        {
+            "ls": ("egress", "LS", "", "Show what a container may reach, and what it was refused"),
+            "list": ("egress", "LS", "", "Show what a container may reach, and what it was refused"),
+            "add": ("egress", "ADD", "", "Let a container reach more, while it runs too"),
+            "rm": ("egress", "RM", "", "Let a container reach less, while it runs too"),
+        },
+    ),
     "system": ("Look at the engine", {"df": _DF, "doctor": "doctor", "info": "info"}),
 }
 

@@ -84,6 +84,10 @@ def text(found: Why, paint: Paint, width: int, *, all: bool) -> str:
     if found.ending:
         _ending(sheet, found, found.ending)
     _denials(sheet, found, all=all)
+    if found.egress:
+        from .egress import refusals
+
+        refusals(sheet, found.egress)
     if found.ending and found.ending.log:
         sheet.title("last lines", f"of its log; all of it: nanocontainer logs {found.name}")
         for line in found.ending.log:
@@ -171,7 +175,7 @@ WHY = Command(
     "Say why a container has ended: its exit code in words, out of memory, who stopped it, a missing loader or "
     "library, a program for another machine. And what it was denied and by what (seccomp, a capability, a device "
     "rule, a read-only or masked path, a limit, the network), with the flag that would allow it and what that costs "
-    "in safety."
+    "in safety. Where --allow-out limits what it may reach: what it has tried to reach."
     "\n\n"
     "Denials are recorded on demand, because that slows a container down: run --why, start --why and exec --why look "
     "from the beginning, why --watch for a while from now. Each system call is looked at (ptrace(2)) and takes some "

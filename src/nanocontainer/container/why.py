@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .denials import Finding
+    from .egress import Egress
     from .lifecycle import Lifecycle
     from .spec import Container, Spec
 
@@ -30,7 +31,8 @@ class Source(Record):
 
 class Why(Record):
     """id, name, image: of the container; ending: why it is as it is, None where only refusals were asked for; sources:
-    the recordings; findings: what was refused, the walls first."""
+    the recordings; findings: what was refused, the walls first. egress: what it could not reach by its --allow-out;
+    None where it has none."""
 
     id: str
     name: str
@@ -38,12 +40,18 @@ class Why(Record):
     ending: Ending | None = None
     sources: tuple[Source, ...] = ()
     findings: tuple[Finding, ...] = ()
+    egress: Egress | None = None
 
 
 def why(life: Lifecycle, container: Container) -> Why:
     """Everything that is known. Errors of ending()."""
     found = ending(life, container)
-    return judged(life, container.spec, records(life.paths.container(container.id))).replace(ending=found)
+    known = judged(life, container.spec, records(life.paths.container(container.id))).replace(ending=found)
+    if not container.spec.allow_out:
+        return known
+    from .egress import look
+
+    return known.replace(egress=look(life, container))
 
 
 def watched(life: Lifecycle, container: Container, seconds: float) -> Why:

@@ -65,6 +65,7 @@ def base(table: str) -> str:
     """What is the same for all containers. May be run at any time: chains are refilled in the same transaction."""
     t = f"inet {table}"
     discovery = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255"
+    groups = "ip6 daddr ff02::/16 icmpv6 type { nd-router-solicit, mld-listener-report, mld2-listener-report }"
     return f"""\
 add table {t}
 add map {t} from4 {{ type ifname . ipv4_addr : verdict; }}
@@ -84,6 +85,7 @@ add rule {t} out iifname . ip6 saddr vmap @from6
 add rule {t} near ct direction reply ct state established,related accept
 add rule {t} near meta l4proto {{ icmp, ipv6-icmp }} ct state related accept
 add rule {t} near {discovery} accept
+add rule {t} near {groups} accept
 add rule {t} near ct state invalid drop
 add rule {t} near iifname . ip daddr @dns4 meta l4proto {{ tcp, udp }} th dport 53 accept
 add rule {t} near iifname . ip6 daddr @dns6 meta l4proto {{ tcp, udp }} th dport 53 accept
