@@ -91,7 +91,7 @@ def refusals(sheet: Sheet, found: Egress, most: int = 20) -> None:
     if not found.refused:
         sheet.say("Nothing yet.")
         return
-    rows = [(one.what, f"{one.count}× {_ago(one)}", f"--allow-out {one.allow}") for one in found.refused[:most]]
+    rows = [(one.what, f"{one.count}x, {_ago(one)}", f"--allow-out {one.allow}") for one in found.refused[:most]]
     sheet.table(rows, ("bold", "dim", "green"))
     for one in found.refused[:most]:
         if "leads to" in one.why:

@@ -140,6 +140,9 @@ class ExtendEgress(Step):
     def shell(self) -> str:
         return f"nft -f - <<'END'\n{egress_rules.extend(self.table, self.id, (self.leg,))}END"
 
+    def undone(self) -> str:
+        return "\n".join(f"nft 'delete element inet {self.table} {key} }}'" for key in egress_rules.keys_of((self.leg,)))
+
     def undo(self, world: World) -> None:
         """Its addresses on this network go from the map."""
         kernel = world.kernel
