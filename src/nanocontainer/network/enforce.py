@@ -141,7 +141,8 @@ class ExtendEgress(Step):
         return f"nft -f - <<'END'\n{egress_rules.extend(self.table, self.id, (self.leg,))}END"
 
     def undone(self) -> str:
-        return "\n".join(f"nft 'delete element inet {self.table} {key} }}'" for key in egress_rules.keys_of((self.leg,)))
+        keys = egress_rules.keys_of((self.leg,))
+        return "\n".join(f"nft 'delete element inet {self.table} {key} }}'" for key in keys)
 
     def undo(self, world: World) -> None:
         """Its addresses on this network go from the map."""
