@@ -936,10 +936,34 @@ class Engine:
         in_use: dict[str, list[str]] = {}
         for container in self.life.containers():
             in_use.setdefault(container.spec.image_id, []).append(container.name)
+        from .container.imagemounts import mounted
+
+        for id, place in mounted(self.life).items():
+            in_use.setdefault(id, []).append(place)
         store = self.life.store
-        return self.life.images.remove(
-            name, force=force, in_use=in_use, taken=lambda id: any(one.spec.image_id == id for one in store.list())
-        )
+
+        def taken(id: str) -> bool:
+            return any(one.spec.image_id == id for one in store.list()) or id in mounted(self.life)
+
+        return self.life.images.remove(name, force=force, in_use=in_use, taken=taken)
+
+    def image_mount(self, name: str) -> str:
+        """Have an image's files, read-only, at a place below the run directory; where. Needs root. NotFound."""
+        from .container.imagemounts import mount
+
+        return mount(self.life, self.image(name))
+
+    def image_unmount(self, name: str, *, force: bool = False) -> None:
+        """Undo image_mount. force: also while somebody is in it. NotFound, Conflict."""
+        from .container.imagemounts import unmount
+
+        unmount(self.life, self.image(name).id, force=force)
+
+    def image_mounts(self) -> dict[str, str]:
+        """Image id → where it is mounted now."""
+        from .container.imagemounts import mounted
+
+        return mounted(self.life)
 
     def _ready(self) -> None:
         """Before something is written: make the state directory, where there is none."""

@@ -17,7 +17,7 @@ from .nano import Nano
 EPOCH = {"SOURCE_DATE_EPOCH": "1700000000"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def changed(nano: Nano) -> Iterator[str]:
     """A container that has changed its files in all ways, and goes on running."""
     script = (
@@ -96,6 +96,37 @@ def test_export_and_import(nano: Nano, changed: str, tmp_path: object) -> None:
 
 
 def test_nothing_is_written_to_a_terminal(nano: Nano, changed: str) -> None:
+    nano("kill", changed)
     for words in (("export", changed), ("save", "tiny")):
         with nano.pty(*words) as terminal:
+            terminal.expect("to a terminal")
             assert terminal.wait() == 1
+
+
+def test_mount(nano: Nano) -> None:
+    nano("tag", "tiny", "mounted:1")
+    place = nano("image", "mount", "mounted:1").out.strip()
+    try:
+        assert nano("image", "mount", "tiny").out.strip() == place  # the same image, once
+        assert os.path.samefile(os.path.dirname(os.path.dirname(place)), nano.runroot)
+        with open(f"{place}/etc/passwd") as file:
+            assert "root:x:0:0" in file.read()
+        with pytest.raises(OSError, match="Read-only"):
+            open(f"{place}/new", "w")
+        assert place in nano("image", "mount").out and "mounted:1" in nano("image", "mount").out
+        assert json.loads(nano("image", "mount", "--format", "json").out)[0]["Mountpoint"] == place
+        nano("rmi", "mounted:1")  # only a name: the image has another one
+        refused = nano("rmi", "tiny", check=False)
+        assert refused.code == 1 and f"it is mounted at {place}" in refused.err
+        assert "tiny" not in nano("image", "prune", "-a", "-f").out
+        with open(f"{place}/etc/passwd"):
+            busy = nano("image", "unmount", "tiny", check=False)
+            assert busy.code == 1 and "--force" in busy.err
+    finally:
+        nano("image", "unmount", "-a")
+    assert not os.path.exists(place)
+    assert nano("image", "unmount", "tiny", check=False).code == 1
+    os.makedirs(place)  # as one that was killed in the middle leaves it
+    assert place in nano("doctor", check=False).out
+    nano("doctor", "--repair", check=False)
+    assert not os.path.exists(place)

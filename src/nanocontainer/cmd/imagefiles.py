@@ -161,3 +161,58 @@ COMMIT = Command(
     most=2,
     examples=(("With another command", "nanocontainer commit -c 'CMD [\"nginx\"]' web my/web:2"),),
 )
+
+
+def mount(app: App, given: Given) -> int:
+    """`image mount`: where each is; without a name, what is mounted."""
+    if not given.args:
+        from .table import render
+
+        rows = []
+        known = {image.id: image for image in app.engine.images(lambda error: None)}
+        for id, place in app.engine.image_mounts().items():
+            names = known[id].names if id in known else ()
+            rows.append([id[7:19], ", ".join(map(full_name, names)) or "<none>", place])
+        if given["format"] == "json":
+            import json
+
+            keys = ("ID", "Names", "Mountpoint")
+            out(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2) + "\n")
+        else:
+            out(render([["IMAGE ID", "IMAGE", "MOUNTED AT"], *rows]))
+        return 0
+    for name in given.args:
+        out(f"{app.engine.image_mount(name)}\n")
+    return 0
+
+
+def unmount(app: App, given: Given) -> int:
+    """`image unmount`: prints the ids."""
+    from .containers import each
+
+    names = given.args
+    if given["all"]:
+        names = list(app.engine.image_mounts())
+    elif not names:
+        raise InvalidInput("which image is to be unmounted?", "", "name one, or use --all")
+    return each(names, lambda name: app.engine.image_unmount(name, force=given["force"]), app.debug)
+
+
+MOUNT = Command(
+    "mount",
+    "[OPTIONS] [IMAGE...]",
+    "Show an image's files, read-only, at a place of this host, and print that. Without an image: what is mounted.",
+    (("format", "", "string", "", "json, for the list"),),
+    mount,
+    examples=(("Look at a file without starting anything", "cat $(nanocontainer image mount debian)/etc/os-release"),),
+)
+UNMOUNT = Command(
+    "unmount",
+    "[OPTIONS] IMAGE [IMAGE...]",
+    "Undo image mount.",
+    (
+        ("all", "a", "bool", False, "All images that are mounted"),
+        ("force", "f", "bool", False, "Also while somebody uses the files; they stay for them until the end"),
+    ),
+    unmount,
+)

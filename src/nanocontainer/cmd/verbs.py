@@ -76,6 +76,7 @@ LATER = frozenset(
 ) | {"system events", "system prune"}
 
 _IMAGE_INSPECT: Verb = ("inspect", "IMAGE_INSPECT", "", "Show all that is known of images, as JSON")
+_UNMOUNT: Verb = ("imagefiles", "UNMOUNT", "", "Undo image mount")
 _DF: Verb = ("df", "DF", "", "Show where the space went")
 _CONTAINER_INSPECT: Verb = ("inspect", "CONTAINER_INSPECT", "", "Show all that is known of containers, as JSON")
 
@@ -103,6 +104,9 @@ GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
             "files": ("imagelook", "FILES", "", "List an image's files, and which layer each comes from"),
             "history": "history",
             "layers": ("imagelook", "LAYERS", "", "Show what each layer adds, changes and deletes"),
+            "mount": ("imagefiles", "MOUNT", "", "Show an image's files at a place of this host"),
+            "unmount": _UNMOUNT,
+            "umount": _UNMOUNT,
             "tree": ("imagelook", "TREE", "", "Show which images stand on the same layers"),
             "import": "import",
             "inspect": _IMAGE_INSPECT,

@@ -7,6 +7,7 @@ import time
 from ..clock import parse_time
 from ..errors import NanoError
 from ..image.claims import layer_size
+from .imagemounts import mounted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def prune_images(
     on_error: Callable[[NanoError], None] | None,
 ) -> tuple[list[str], int]:
     """See Engine.image_prune. remove: takes one name or id away, and says what was done."""
-    used = {container.spec.image_id for container in life.containers(lambda error: None)}
+    used = {container.spec.image_id for container in life.containers(lambda error: None)} | mounted(life).keys()
     before = parse_time(until, time.time_ns()) if until else None
     freed, lines = 0, []
     for image in life.images.list(on_error):

@@ -185,6 +185,8 @@ def _repository(reference: str) -> str:
 
 
 def _used(what: str, users: Sequence[str], force: bool) -> Conflict:
+    if mounts := [user for user in users if user.startswith("/")]:
+        return Conflict(what, f"it is mounted at {mounts[0]}", "unmount it first: image unmount")
     several = len(users) > 1
     named = f"container{'s' if several else ''} {', '.join(users[:3])}{' and others' if len(users) > 3 else ''}"
     hint = f"remove the container{'s' if several else ''} first" + ("" if force else ", or only untag with -f")

@@ -206,9 +206,9 @@ class ImageStore:
     ) -> Lines:
         """docker rmi: untag, and delete the image with its last name. Returns "Untagged: x", "Deleted: sha256:y" lines.
 
-        in_use: image ids and the names of the containers made of them. Those need the layers: even with force such an
-        image only loses its names. taken(image id): whether a container is made of it, asked when the record is gone:
-        one that was made meanwhile keeps it too.
+        in_use: image ids and the names of the containers made of them, or where they are mounted. Those need the
+        layers: even with force such an image only loses its names. taken(image id): whether a container is made of it,
+        asked when the record is gone: one that was made meanwhile keeps it too.
         """
         from .removal import remove
 
