@@ -304,6 +304,45 @@ def test_links_in_an_archive(store: ImageStore, made: Path, tmp_path: Path) -> N
 # --- import, and the built-in image
 
 
+def test_hostile_archives(store: ImageStore, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that lead out, and one name twice: nothing is written by an archive's names, so that they lead nowhere."""
+    with tarfile.open(made / "docker.tar") as good, tarfile.open(tmp_path / "out.tar", "w") as bad:
+        for member in good.getmembers():
+            data = good.extractfile(member) if member.isfile() else None
+            text = data.read() if data else b""
+            if member.name == "manifest.json":
+                wrong = tarfile.TarInfo("manifest.json")
+                wrong.size = 5
+                bad.addfile(wrong, io.BytesIO(b"first"))  # the last one counts, as for tar itself
+                fields = json.loads(text)
+                fields[0]["Layers"] = [f"../../{layer}" for layer in fields[0]["Layers"]]
+                text = json.dumps(fields).encode()
+            else:
+                member.name = f"/../../{member.name}"
+            member.size = len(text)
+            bad.addfile(member, io.BytesIO(text) if data else None)
+        escape = tarfile.TarInfo("../../../../escaped")
+        bad.addfile(escape, io.BytesIO())
+    check(store, str(tmp_path / "out.tar"), APP)
+    assert not list(tmp_path.parent.glob("**/escaped"))
+    monkeypatch.setattr("nanocontainer.image.archive._MEMBERS", 3)
+    with pytest.raises(Corrupt, match="more than 3 members"):
+        load(store, str(made / "docker.tar"))
+    nothing_left(store)
+
+
+def test_bombs(store: ImageStore, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is never filled to its end by what was a small file."""
+    (tmp_path / "bomb.tar.gz").write_bytes(gzip.compress((made / "docker.tar").read_bytes() + bytes(40 << 20)))
+    assert (tmp_path / "bomb.tar.gz").stat().st_size < 1 << 20
+    full = os.statvfs_result((4096, 4096, 1 << 20, 1000, 1000, 1 << 20, 1000, 1000, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: full)
+    for take in (load, import_image):
+        with pytest.raises(NanoError, match="the disk would be full"):
+            take(store, str(tmp_path / "bomb.tar.gz"))
+    nothing_left(store)
+
+
 def test_import(store: ImageStore, tmp_path: Path) -> None:
     (tmp_path / "root.tar.gz").write_bytes(gzip.compress(LAYERS[0]))
     image = import_image(store, str(tmp_path / "root.tar.gz"), "mine", changes=('CMD ["/bin/a"]',))

@@ -156,6 +156,34 @@ def unpacked(data: bytes) -> bytes:
     return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
 
 
+def test_what_skopeo_writes_with_zstd(store: ImageStore, tmp_path: Path) -> None:
+    """As buildx does it too: an index, and in it a statement about the image (an attestation) beside the image."""
+    need("skopeo")
+    loaded(store, tmp_path, FIRST, SECOND)
+    save(store, ["app:1"], str(tmp_path / "ours"), form="oci-dir")
+    words = ["skopeo", "--insecure-policy", "copy", "-q", "--dest-compress-format", "zstd"]
+    subprocess.run([*words, f"oci:{tmp_path}/ours:1", f"oci:{tmp_path}/theirs:1"], check=True)
+    layout = tmp_path / "theirs"
+    index = json.loads((layout / "index.json").read_bytes())
+    (image,) = index["manifests"]
+    assert "zstd" in (layout / "blobs" / "sha256" / image["digest"][7:]).read_text()
+    unknown = {"architecture": "unknown", "os": "unknown"}
+    about = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": image["digest"]}
+    inner = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
+        {**image, "annotations": {}, "platform": {"architecture": store.find("app:1").architecture, "os": "linux"}},
+        {**image, "platform": unknown, "annotations": about},
+    ]}  # fmt: skip
+    raw = json.dumps(inner).encode()
+    digest = hashlib.sha256(raw).hexdigest()
+    (layout / "blobs" / "sha256" / digest).write_bytes(raw)
+    names = {"io.containerd.image.name": "docker.io/library/built:1", "org.opencontainers.image.ref.name": "1"}
+    outer = {"mediaType": inner["mediaType"], "digest": f"sha256:{digest}", "size": len(raw), "annotations": names}
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [outer]}))
+    other = ImageStore(Paths(str(tmp_path / "other"), str(tmp_path / "run")))
+    (again,) = load(other, str(layout))
+    assert again.names == ("docker.io/library/built:1",) and again.layers == store.find("app:1").layers
+
+
 def test_umoci_unpacks_it(store: ImageStore, tmp_path: Path) -> None:
     need("umoci")
     loaded(store, tmp_path, FIRST, SECOND)

@@ -58,7 +58,7 @@ def mount(life: Lifecycle, image: Image) -> str:
         if image.id in mounted(life):
             return path
         life.images.find(image.id)
-        fd = view(life.kernel, life.images.layer_paths(image)[::-1], append=facts.since(6, 5), spare=spare)
+        fd = view(life.kernel, life.images.open_layers(image)[::-1], append=facts.since(6, 5), spare=spare)
         try:
             make_dirs(path)
             life.kernel.move_mount(fd, AT_FDCWD, path)

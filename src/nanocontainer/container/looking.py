@@ -112,7 +112,7 @@ class _Stack:
     def __init__(self, store: ImageStore, image: Image) -> None:
         self.image = image
         self.layers = list(dict.fromkeys(reversed(image.layers)))[::-1]  # as layer_paths has them: each once
-        self.places = store.layer_paths(image) if image.layers else ()
+        self.places = store.open_layers(image) if image.layers else ()
         self.sizes = [0] * len(self.places)
         self.root: _Node | None = None
         self.changes: list[list[FileChange]] = []
@@ -257,7 +257,7 @@ def _view(stack: _Stack, path: str, node: _Node) -> FileView:
 
 def file_trace(store: ImageStore, image: Image, path: str) -> Trace:
     """What each layer has at a path, top first (rootfs/strata.py)."""
-    return strata.trace(store.layer_paths(image)[::-1], path)
+    return strata.trace(store.open_layers(image)[::-1], path)
 
 
 def image_diff(store: ImageStore, first: Image, second: Image) -> list[FileChange]:

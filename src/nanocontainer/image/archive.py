@@ -37,7 +37,7 @@ from .manifest import (
 )
 from .progress import Progresses
 from .reference import is_digest, parse_reference
-from .streams import CHUNK, decompressed, file_chunks, is_compressed
+from .streams import CHUNK, decompressed, file_chunks, is_compressed, with_room
 from .tar import FILE, LINK, SYMLINK, Source, TarReader
 
 TYPE_CHECKING = False
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         def chunks(self, name: str) -> Iterator[bytes]: ...
 
 
+_MEMBERS = 100_000  # of an archive; more could only be there to fill the memory
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
 
@@ -234,6 +235,8 @@ class _Tar:
             for entry in TarReader(source):
                 name = _clean(os.fsdecode(entry.name))
                 self._links.pop(name, None)
+                if len(self._places) + len(self._links) > _MEMBERS:
+                    raise Corrupt("", f"it has more than {_MEMBERS} members: no archive of images")
                 if entry.kind == FILE and entry.sparse is None:
                     self._places[name] = (source.position, entry.size)
                 elif entry.kind == LINK:
@@ -319,7 +322,7 @@ def _seekable(file: BinaryIO, store: ImageStore) -> Iterator[IO[bytes]]:
         return
     with _unnamed(store) as copy:
         try:
-            for chunk in decompressed(file_chunks(file), "the archive"):
+            for chunk in with_room(decompressed(file_chunks(file), "the archive"), store.root, "the archive"):
                 copy.write(chunk)
             copy.flush()
         except OSError as error:

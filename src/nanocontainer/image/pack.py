@@ -13,7 +13,7 @@ import tempfile
 
 from ..errors import InvalidInput, NanoError, Unsupported, reason
 from ..library import borrow
-from .streams import CHUNK
+from .streams import CHUNK, with_room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Kept:
         state = hashlib.sha256()
         try:
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory)
-            for chunk in chunks:
+            for chunk in with_room(iter(chunks), directory, what):
                 state.update(chunk)
                 self._file.write(chunk)
             self._file.flush()

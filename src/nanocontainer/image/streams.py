@@ -11,7 +11,7 @@ import queue
 import threading
 import zlib
 
-from ..errors import Corrupt, Unsupported
+from ..errors import Corrupt, NanoError, Unsupported
 from ..library import borrow
 
 TYPE_CHECKING = False
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 CHUNK = 1 << 18
+_ROOM = 16 << 20  # bytes after which the free space is looked at again; twice as much stays free
 _POLL = 0.2  # seconds between two looks at whether to stop
 _JOIN = 1.0  # seconds that a stopped producer is waited for
 
@@ -87,6 +88,25 @@ def digested(chunks: Iterator[bytes], digest: str, what: str, size: int | None =
         raise Corrupt(f"{what} is damaged", f"it has {has}")
     if state.hexdigest() != digest[7:]:
         raise Corrupt(f"{what} is damaged", f"its digest is sha256:{state.hexdigest()} and should be {digest}")
+
+
+def with_room(chunks: Iterator[bytes], directory: str, what: str) -> Iterator[bytes]:
+    """The same chunks, for who writes them to the disk of a directory; NanoError before that is full.
+
+    Compressed data can become a thousand times its size, and more with zstd: a small file must not be able to take the
+    last bytes of a disk that everything else on this host needs too.
+    """
+    import os
+
+    since = _ROOM
+    for chunk in chunks:
+        since += len(chunk)
+        if since >= _ROOM:
+            since = 0
+            disk = os.statvfs(directory)
+            if disk.f_bavail * disk.f_frsize < 2 * _ROOM:
+                raise NanoError(f"cannot unpack {what}", "the disk would be full", f"make room in {directory}")
+        yield chunk
 
 
 def decompressed(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
