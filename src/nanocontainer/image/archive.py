@@ -287,7 +287,7 @@ class _SeekableSource(Source):
 
 def _clean(name: str) -> str:
     """A member's name without "./" and the like; what would lead out of the archive stays inside."""
-    return os.path.normpath(f"/{name}")[1:]
+    return os.path.normpath("/" + name.lstrip("/"))[1:]  # two slashes at the beginning mean something else to POSIX
 
 
 def _pieces(fd: int, offset: int, size: int) -> Iterator[bytes]:
