@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import os
 
-from ..errors import Conflict, InvalidInput, NanoError, Unsupported
+from ..errors import Conflict, InvalidInput, NanoError, NotFound, Unsupported
 from ..kernel.calls import Kernel
-from ..paths import claim, release
+from ..paths import claim, is_there, release
 from ..record import Record
 from .addresses import check_mac, mac_of, number6_of, number_of, parse, subnet_of
 from .attachment import Attachment
@@ -208,13 +208,27 @@ def claim_endpoint(
     directory = f"{paths.networks}/{network.name}/leases"
     ip = claim_address(directory, network, id, alive, attachment.ip, paths.names)
     ip6 = ""
-    if network.subnet6:
-        try:
+    try:
+        if not is_there(f"{paths.networks}/{network.name}/network.json"):  # removed (making.py) before we had an address
+            raise NotFound(f"network {network.name} not found", "it has just been removed")
+        if network.subnet6:
             ip6 = claim_address6(directory, network, id, alive, attachment.ip6, paths.names, beside=ip)
-        except BaseException:
-            release(f"{directory}/{ip}", id)
-            raise
+    except BaseException:
+        release(f"{directory}/{ip}", id)
+        _clear_ghost(paths, network)
+        raise
     return _endpoint(network, attachment, interface, mac, ip, ip6, f"veth{os.urandom(4).hex()}")
+
+
+def _clear_ghost(paths: Paths, network: Network) -> None:
+    """A claim makes its directory, also that of a network that is no more."""
+    directory = f"{paths.networks}/{network.name}"
+    if not is_there(f"{directory}/network.json"):
+        for path in (f"{directory}/leases", directory):
+            try:
+                os.rmdir(path)
+            except OSError:
+                pass  # somebody else is about to find out the same, or has made a network of this name
 
 
 def release_endpoint(paths: Paths, endpoint: Endpoint, id: str) -> None:

@@ -205,15 +205,19 @@ class EnsureBridge(Step):
         try:
             lock = FileLock(self.lock).__enter__()
         except FileNotFoundError:  # the state directory is gone, and with it all claims
-            self._remove(kernel)
+            self.remove(kernel)
             return
         try:
             if self.linger < 0 or is_claimed(f"{self.directory}/leases"):
                 return
             if not self.linger:
-                self._remove(kernel)
+                self.remove(kernel)
                 return
-            fd = os.open(f"{self.directory}/linger", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fd = os.open(f"{self.directory}/linger", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:  # the network has been removed while a container that was killed was on it
+                self.remove(kernel)
+                return
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._leave_somebody(kernel, fd)
@@ -224,8 +228,8 @@ class EnsureBridge(Step):
         finally:
             lock.__exit__()
 
-    def _remove(self, kernel: Kernel) -> None:
-        """Under the lock: this bridge goes, and the table when it was the last one in it."""
+    def remove(self, kernel: Kernel) -> None:
+        """Under the lock of all networks: this bridge goes, and the table when it was the last one in it."""
         with kernel.links() as links:
             if links.has_table(self.table):
                 kernel.nft(rules.forget(self.table, self.interface, self.subnet))
@@ -261,7 +265,7 @@ class EnsureBridge(Step):
         time.sleep(self.linger)
         with FileLock(self.lock):
             if not is_claimed(f"{self.directory}/leases"):
-                self._remove(kernel)
+                self.remove(kernel)
             fcntl.flock(fd, fcntl.LOCK_UN)
 
 
