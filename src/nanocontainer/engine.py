@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .container.exec import ExecSession
     from .container.logs import LogLine
     from .container.looking import FileChange, FileView, LayerView, TreeNode
+    from .container.networks import NetworkView
     from .container.recording import Recorded
     from .container.spec import Container, Port, Spec
     from .container.usage import Usage
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from .image.registry import Access
     from .image.usage import Sharing
     from .image.verify import Verdict
+    from .network.making import Wish
+    from .network.model import Network
     from .plan.explanation import Explanation
     from .plan.plan import Plan
     from .plan.telling import Watch
@@ -691,6 +694,59 @@ class Engine:
         layers = self.life.images.layer_places(self.life.images.find(spec.image_id))
         title = f"A container like {spec.name}, of the image {spec.image}, made by hand."
         return exporting.script_of(self.life, spec, exporting.new_id(), layers, probe(), title)
+
+    # --- networks
+
+    def network_create(self, wish: Wish | str, **options: Any) -> Network:
+        """Make a network. wish: its name, and options as fields of network/making.py's Wish: subnets=("10.5.0.0/24",),
+        internal=True, ipv6="false", labels={...}, ...; or a Wish. Conflict where its name or addresses are in use,
+        InvalidInput, Unsupported."""
+        from .container import networks
+        from .network.making import Wish
+
+        self._ready()
+        return networks.create(self.life, Wish(wish, **options) if isinstance(wish, str) else wish)
+
+    def networks(self) -> list[Network]:
+        """All networks by name, the modes host and none among them, as docker lists them. Needs root."""
+        from .container import networks
+
+        self._ready()
+        return networks.networks(self.life)
+
+    def network_inspect(self, ref: str) -> NetworkView:
+        """A network, by name or id or the beginning of one, and the running containers on it. NotFound."""
+        from .container import networks
+
+        self._ready()
+        return networks.view(self.life, ref)
+
+    def network_remove(self, ref: str) -> None:
+        """Remove a network, and its bridge if that is up. Conflict where a running container is on it. NotFound."""
+        from .container import networks
+
+        networks.remove(self.life, ref)
+
+    def network_prune(
+        self, *, until: str = "", labels: tuple[str, ...] = (), without: tuple[str, ...] = ()
+    ) -> list[str]:
+        """Remove the networks that no container names; their names. until: made before (RFC 3339, Unix seconds, or a
+        duration back from now); labels: NAME or NAME=VALUE that they must have, without: must not have."""
+        from .container import networks
+
+        return networks.prune(self.life, until=until, labels=labels, without=without)
+
+    def explain_network_create(self, wish: Wish) -> Explanation:
+        """What network_create would do. Needs no root."""
+        from .container import networks
+
+        return networks.explain_create(self.life, wish)
+
+    def explain_network_remove(self, ref: str) -> Explanation:
+        """What network_remove would do."""
+        from .container import networks
+
+        return networks.explain_remove(self.life, ref)
 
     # --- images
 

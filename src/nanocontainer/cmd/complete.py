@@ -195,7 +195,7 @@ def _of_command(said: str, command: flags.Command, rest: list[str], last: str, p
         return _value(said, name, text, f"--{name}=", paths)
     if last[:1] == "-" and not ended:
         return _starting(_flag_words(command.flags), last)
-    return _argument(said.split()[-1] if said.split()[0] != "image" else said, len(args), last, paths)
+    return _argument(said.split()[-1] if said.split()[0] not in ("image", "network") else said, len(args), last, paths)
 
 
 def _is_bare(row: flags.Row) -> bool:
@@ -248,6 +248,10 @@ def _value(said: str, name: str, text: str, before: str, paths: Paths) -> list[s
 
 def _argument(verb: str, number: int, last: str, paths: Paths) -> list[str]:
     """Arguments by verb: containers, images, both, or a file."""
+    if verb.startswith("network "):
+        if verb in ("network rm", "network remove", "network inspect"):
+            return _starting(dict.fromkeys(("bridge", *_listed(paths.networks))), last)
+        return []
     if verb == "completion":
         return _starting(SCRIPTS, last) if number == 0 else []
     if verb == "learn":

@@ -18,7 +18,6 @@ _INSTEAD = {
     "cp": "`run -v HOST:CONTAINER` shares files; `exec NAME cat PATH` reads one",
     "diff": "`anatomy --only layers NAME` lists the files it has changed",
     "events": "`ps -a` and `inspect NAME` tell what has become of containers",
-    "network": "`run --network none`, `host`, `bridge` and `container:NAME` work without",
     "stats": "`anatomy --only cgroup NAME` shows what it uses now",
     "system prune": "`container prune` and `image prune` do",
     "top": "`anatomy --only processes NAME` lists them",

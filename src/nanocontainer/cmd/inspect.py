@@ -1,9 +1,9 @@
-"""inspect: all that is known of containers and images, in docker's JSON (shape.py)."""
+"""inspect: all that is known of containers, images and networks, in docker's JSON (shape.py)."""
 
 from __future__ import annotations
 
 from ..errors import InvalidInput, NanoError, NotFound
-from . import shape
+from . import shape, shape_network
 from .flags import Command, Given
 from .main import complain
 from .output import out
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def inspect(app: App, given: Given) -> int:
-    """`inspect`: what is no container may be an image. Prints what it finds; 1 where something was not found."""
+    """`inspect`: what is no container may be an image, or a network. 1 where something was not found."""
     kind = given["type"]
-    if kind not in ("", "container", "image"):
-        raise InvalidInput("invalid --type", f"{kind!r} is not container or image")
+    if kind not in ("", "container", "image", "network"):
+        raise InvalidInput("invalid --type", f"{kind!r} is not container, image or network")
     return _inspect(app, given, kind)
 
 
@@ -33,13 +33,18 @@ def _image(app: App, given: Given) -> int:
 
 
 def _inspect(app: App, given: Given, kind: str) -> int:
+    return show_found(app, given, lambda ref: _find(app, ref, kind, given.values.get("size", False)))
+
+
+def show_found(app: App, given: Given, find: Callable[[str], dict[str, Any]]) -> int:
+    """Print each of the arguments that is found, by --format; 1 where one was not."""
     form = given["format"]
     show = _shower(form)
     found: list[str] = []
     code = 0
     for ref in given.args:
         try:
-            found.append(show(_find(app, ref, kind, given.values.get("size", False))))
+            found.append(show(find(ref)))
         except NotFound as error:
             complain(error, app.debug)
             code = 1
@@ -74,6 +79,8 @@ def _shower(form: str) -> Callable[[Any], str]:
 
 def _find(app: App, ref: str, kind: str, sized: bool) -> dict[str, Any]:
     missing = NotFound(f"no such {kind or 'object'}: {ref}")
+    if kind == "network":
+        return shape_network.network(app.engine.network_inspect(ref))
     if kind != "image":
         try:
             container = app.engine.inspect(ref)
@@ -85,11 +92,16 @@ def _find(app: App, ref: str, kind: str, sized: bool) -> dict[str, Any]:
     try:
         return shape.image(app.engine.image_inspect(ref))
     except NotFound:
-        raise missing from None
+        if kind:
+            raise missing from None
     except NanoError:
         if kind:
             raise
-        raise missing from None  # a container's name need not be of the form of an image's
+        # a container's name need not be of the form of an image's
+    try:
+        return shape_network.network(app.engine.network_inspect(ref))
+    except NanoError:
+        raise missing from None
 
 
 _FORMAT = ("format", "f", "string", "", "'json', or a Go template")
@@ -98,8 +110,8 @@ _SIZE = ("size", "s", "bool", False, "Show sizes, of containers")
 INSPECT = Command(
     "inspect",
     "[OPTIONS] NAME|ID [NAME|ID...]",
-    "Print all that is known of containers and images as a JSON array, in docker's form.",
-    (_FORMAT, _SIZE, ("type", "", "string", "", "Look only for this kind (container, image)")),
+    "Print all that is known of containers, images and networks as a JSON array, in docker's form.",
+    (_FORMAT, _SIZE, ("type", "", "string", "", "Look only for this kind (container, image, network)")),
     inspect,
     least=1,
     examples=(

@@ -10,7 +10,7 @@ The first --network may be a mode, and then it is the only one.
 from __future__ import annotations
 
 from ..errors import InvalidInput
-from ..network.attachment import Attachment
+from ..network.leases import Attachment
 from .flags import read_int
 from .portflags import is_address
 

@@ -66,15 +66,16 @@ def specification(given: flags.Given) -> Spec:
     if "env-file" in given or "env" in given:
         fields["env"] = environment(given)
     if "label-file" in given or "label" in given:
-        fields["labels"] = _labels(given)
+        fields["labels"] = labels_of(given)
     if limits:
         fields["limits"] = Limits(**limits)
     _check(fields)
     return Spec(**fields)
 
 
-def _labels(given: flags.Given) -> dict[str, str]:
-    items = [item for path in given["label-file"] for item in lines("label-file", path)] + given["label"]
+def labels_of(given: flags.Given) -> dict[str, str]:
+    """Of --label-file, where the verb has it, and --label."""
+    items = [item for path in given.values.get("label-file", ()) for item in lines("label-file", path)] + given["label"]
     labels: dict[str, str] = {}
     for item in items:
         name, _, value = item.partition("=")

@@ -109,7 +109,7 @@ def fields(app: App, container: Container, whole: bool, sized: bool, now: float)
         "Label": Method(lambda name: spec.labels.get(name, "")),
         "Mounts": mounts,
         "LocalVolumes": lambda: str(sum(mount.kind == "volume" for mount in spec.mounts)),
-        "Networks": lambda: spec.network,
+        "Networks": lambda: ",".join(networks(container)),
         "Platform": lambda: "",
         "Pid": lambda: state.pid,
         "ExitCode": lambda: state.exit_code,
@@ -168,6 +168,16 @@ def ports(container: Container) -> str:
     return ", ".join([*shown, *(word for word in container.spec.exposed if word not in published)])
 
 
+def networks(container: Container) -> tuple[str, ...]:
+    """The names of a container's networks, or its mode."""
+    return tuple(each.network for each in container.spec.networks) or (container.spec.network,)
+
+
+def network_ids(container: Container) -> tuple[str, ...]:
+    """The ids of the networks that a running container is on."""
+    return tuple(each.id for each in container.state.endpoints)
+
+
 def read_filters(items: list[str], known: tuple[str, ...]) -> dict[str, list[str]]:
     """--filter NAME=VALUE items, by name. InvalidInput."""
     wanted: dict[str, list[str]] = {}
@@ -213,7 +223,9 @@ def _matches(container: Container, wanted: dict[str, list[str]], times: dict[str
         "exited": lambda value: state.status == "exited" and state.exit_code == int(value),
         "ancestor": lambda value: spec.image == value or (images[value] != "" and spec.image_id == images[value]),
         "volume": lambda value: any(value in (mount.source, mount.target) for mount in spec.mounts),
-        "network": lambda value: spec.network == value,
+        "network": lambda value: value in networks(container) or any(
+            len(value) > 3 and id.startswith(value) for id in network_ids(container)
+        ),
         "publish": lambda value: any(_port_matches(value, port.host_port, port.protocol) for port in state.ports),
         "expose": lambda value: any(
             _port_matches(value, int(word.partition("/")[0]), word.partition("/")[2]) for word in spec.exposed

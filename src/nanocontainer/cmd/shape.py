@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from . import shape_network
 from .template import FreeMap
 from .units import ZERO_TIME
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from ..container.spec import Container, Mount, Port, Spec
     from ..image.details import Details
-    from ..network.model import Network
     from ..paths import Paths
 
 _IMAGE_ONLY = ("Healthcheck", "OnBuild", "Shell", "ArgsEscaped")  # of an image's configuration, as it came
@@ -56,8 +56,15 @@ def container(found: Container, paths: Paths, sizes: tuple[int, int] | None = No
         **({"Without": list(left_out(found))} if left_out(found) else {}),
         "Mounts": [_mount(mount, paths.volumes) for mount in spec.mounts],
         "Config": _config(spec),
-        "NetworkSettings": _network(found, paths),
+        "NetworkSettings": shape_network.settings(found, paths, _bound(found)),
     }
+
+
+def _bound(found: Container) -> FreeMap:
+    """The ports: those exposed, and where the published ones are bound."""
+    ports: dict[str, Any] = dict.fromkeys(found.spec.exposed) if found.state.ip else {}
+    ports.update(_bindings(found.state.ports, bound=True))
+    return FreeMap(ports)
 
 
 def left_out(found: Container) -> tuple[str, ...]:
@@ -189,35 +196,6 @@ def _bindings(ports: Iterable[Port], *, bound: bool = False) -> FreeMap:
         entry = {"HostIp": address, "HostPort": str(port.host_port) if port.host_port else ""}
         table.setdefault(f"{port.container_port}/{port.protocol}", []).append(entry)
     return FreeMap(table)
-
-
-def _network_of(found: Container, paths: Paths) -> Network | None:
-    """The network in which a running container has an address. Its file is read and none is made or guessed."""
-    if not found.state.ip:
-        return None
-    from ..network.model import NetworkStore
-
-    return next((network for network in NetworkStore(paths).all() if network.name == found.spec.network), None)
-
-
-def _network(found: Container, paths: Paths) -> dict[str, Any]:
-    spec, state = found.spec, found.state
-    ports: dict[str, Any] = dict.fromkeys(spec.exposed) if state.ip else {}
-    ports.update(_bindings(state.ports, bound=True))
-    network = _network_of(found, paths)
-    endpoint = {
-        "NetworkID": network.id if network else "",
-        "Gateway": network.gateway if network else "",
-        "IPAddress": state.ip,
-        "IPPrefixLen": network.prefix if network else 0,
-        "MacAddress": state.mac,
-    }
-    mode = spec.network.partition(":")[0]
-    return {
-        "Ports": FreeMap(ports),
-        **{name: value for name, value in endpoint.items() if name != "NetworkID"},
-        "Networks": FreeMap({} if mode == "container" else {spec.network: endpoint}),
-    }
 
 
 def image(known: Details) -> dict[str, Any]:

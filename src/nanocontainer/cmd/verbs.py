@@ -72,9 +72,18 @@ HIDDEN: dict[str, Verb] = {
 # Words of docker and podman that we do not have yet: whoever types one shall not be sent to look for a typing error.
 LATER = frozenset(
     "build builder buildx compose context cp diff events kube manifest "
-    "network play pod rename search secret stats swarm top unshare update volume".split()
+    "play pod rename search secret stats swarm top unshare update volume".split()
 ) | {"system events", "system prune"}
 
+_NETWORK: dict[str, str | Verb] = {
+    "create": ("networks", "CREATE", "", "Create a network"),
+    "inspect": ("networks", "INSPECT", "", "Show all that is known of networks, as JSON"),
+    "ls": ("networks", "LS", "", "List networks"),
+    "list": ("networks", "LS", "", "List networks"),
+    "prune": ("networks", "PRUNE", "", "Remove unused networks"),
+    "rm": ("networks", "RM", "", "Remove one or more networks"),
+    "remove": ("networks", "RM", "", "Remove one or more networks"),
+}
 _IMAGE_INSPECT: Verb = ("inspect", "IMAGE_INSPECT", "", "Show all that is known of images, as JSON")
 _UNMOUNT: Verb = ("imagefiles", "UNMOUNT", "", "Undo image mount")
 _DF: Verb = ("df", "DF", "", "Show where the space went")
@@ -132,6 +141,7 @@ GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
             "rm": ("egress", "RM", "", "Let a container reach less, while it runs too"),
         },
     ),
+    "network": ("Manage networks", _NETWORK),
     "system": ("Look at the engine", {"df": _DF, "doctor": "doctor", "info": "info"}),
 }
 

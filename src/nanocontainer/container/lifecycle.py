@@ -11,8 +11,7 @@ import time
 
 from ..clock import rfc3339
 from ..errors import Conflict, Corrupt, NanoError, NotFound, NotPermitted
-from ..network.attachment import DEFAULT
-from ..network.leases import ports_directory
+from ..network.leases import DEFAULT, ports_directory
 from ..paths import claims, clear_torn, is_there, owner_of, read_file, release, remove_tree
 from ..rootfs import volumes
 from .events import emit

@@ -15,6 +15,7 @@ Step.elsewhere |= {
     "EnforceEgress": "nanocontainer.network.enforce",
     "EnsureResolver": "nanocontainer.network.resolver_steps",
     "ExtendEgress": "nanocontainer.network.enforce",
+    "MakeNetwork": "nanocontainer.network.making",
     "RegisterNames": "nanocontainer.network.resolver_steps",
     # of a change that was left half done
     "ForgetNames": "nanocontainer.network.enforce",

@@ -6,7 +6,7 @@ planner.py fills them. Whatever is decided later, from the host's facts, belongs
 
 from __future__ import annotations
 
-from ..network.attachment import Attachment  # noqa: TC001 (from_dict finds it here)
+from ..network.leases import Attachment  # noqa: TC001 (from_dict finds it here)
 from ..record import Record
 
 TYPE_CHECKING = False

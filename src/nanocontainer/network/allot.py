@@ -14,8 +14,7 @@ from ..kernel.calls import Kernel
 from ..paths import claim, is_there, release
 from ..record import Record
 from .addresses import check_mac, mac_of, number6_of, number_of, parse, subnet_of
-from .attachment import Attachment
-from .leases import claim_address, claim_address6, name_of, port_name, port_owner, ports_directory
+from .leases import Attachment, claim_address, claim_address6, name_of, port_name, port_owner, ports_directory
 from .model import DEFAULT, Network, NetworkStore
 
 TYPE_CHECKING = False
@@ -209,7 +208,7 @@ def claim_endpoint(
     ip = claim_address(directory, network, id, alive, attachment.ip, paths.names)
     ip6 = ""
     try:
-        if not is_there(f"{paths.networks}/{network.name}/network.json"):  # removed (making.py) before we had an address
+        if not is_there(f"{paths.networks}/{network.name}/network.json"):  # removed before we had an address: making.py
             raise NotFound(f"network {network.name} not found", "it has just been removed")
         if network.subnet6:
             ip6 = claim_address6(directory, network, id, alive, attachment.ip6, paths.names, beside=ip)

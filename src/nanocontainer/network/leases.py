@@ -1,4 +1,4 @@
-"""Addresses and ports: claims (paths.py) of the container's id on names that say which.
+"""Addresses and ports: what a container wishes, and claims (paths.py) of its id on names that say which.
 
 An IPv4 address is the lowest that is free; the IPv6 address beside it has the same number within its own subnet, so it
 is found without looking: 172.30.0.7 and fd…::7 are one container.
@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from ..errors import Conflict, InvalidInput
 from ..paths import Paths, claim, claims, owner_of
+from ..record import Record
 from .addresses import V4, V6, number6_of, number_of, parse, subnet_of, text_of
+
+DEFAULT = "bridge"  # the network that containers are on which ask for none
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +19,25 @@ if TYPE_CHECKING:
 
     from .addresses import Subnet
     from .model import Network
+
+
+class Attachment(Record):
+    """One --network that is a network: what a container wants on it, empty where it does not mind. A part of its
+    specification (container/spec.py).
+
+    network: its name. mac: "02:42:…". aliases: other names for the container, on this network. link_local: further
+    addresses, which no network hands out. priority: of several networks the highest has the default route (docker's
+    gw-priority). interface: its name inside, empty for eth0 and so on in their order.
+    """
+
+    network: str
+    ip: str = ""
+    ip6: str = ""
+    mac: str = ""
+    aliases: tuple[str, ...] = ()
+    link_local: tuple[str, ...] = ()
+    priority: int = 0
+    interface: str = ""
 
 
 class Pool:

@@ -12,7 +12,8 @@ import errno
 import os
 import time
 
-from ..errors import Conflict, InvalidInput, NanoError, NotFound, Unsupported, reason
+from ..clock import rfc3339
+from ..errors import Conflict, InvalidInput, Unsupported
 from ..lean import dumps
 from ..paths import Paths, claims, is_there, make_dirs, new_id, owner_of, read_file, remove_tree, write_file
 from ..plan.step import Step, World, document
@@ -62,56 +63,61 @@ class MakeNetwork(Step):
     side: ClassVar[Side] = "host"
     residue: ClassVar[Residue] = "disk"
 
-    network: Network
-    state: str  # the engine's state directory
+    path: str  # of its directory
+    id: str
+    content: str  # of network.json
+    subnets: str  # for who reads this
+    interface: str
 
     @property
-    def directory(self) -> str:
-        return f"{Paths(self.state).networks}/{self.network.name}"
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
 
     @property
     def beside(self) -> str:
-        return f"{Paths(self.state).networks}/.new-{self.network.id}"
-
-    @property
-    def content(self) -> str:
-        return dumps(self.network.as_dict())
+        return f"{self.path.rpartition('/')[0]}/.new-{self.id}"
 
     def do(self, world: World) -> None:
         """The caller holds the lock of all networks."""
         make_dirs(self.beside)
         write_file(f"{self.beside}/network.json", self.content, durable=True)
         try:
-            world.kernel.rename(self.beside, self.directory)
+            world.kernel.rename(self.beside, self.path)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
             why = "something else lies there" if error.errno == errno.ENOTDIR else ""
-            raise Conflict(f"network {self.network.name} exists already", why, "choose another name") from None
+            raise Conflict(f"network {self.name} exists already", why, "choose another name") from None
 
     def explain(self) -> str:
-        six = f" and {self.network.subnet6}" if self.network.subnet6 else ""
         return (
-            f"Write the network {self.network.name} down, with its subnet {self.network.subnet}{six}, and give its "
-            "directory its name as the last act, so that it is there whole or not at all; its bridge "
-            f"{self.network.interface} is made by the first container on it (rename(2), fsync(2))."
+            f"Write the network {self.name} down, with its subnet {self.subnets}, and give its directory its name as "
+            "the last act, so that it is there whole or not at all (rename(2)); its bridge "
+            f"{self.interface} is made by the first container on it."
         )
 
     def shell(self) -> str:
-        return f"mkdir -p {self.directory}\n{document(f'{self.directory}/network.json', self.content)}"
+        return f"mkdir -p {self.path}\n{document(f'{self.path}/network.json', self.content)}"
 
     def undone(self) -> str:
-        return f"rm -r {self.directory}"
+        return f"rm -r {self.path}"
 
     def undo(self, world: World) -> None:
         """What was written goes, the network too if it is this one, and nobody is on it."""
         remove_tree(self.beside)
         try:
-            mine = f'"{self.network.id}"' in read_file(f"{self.directory}/network.json")
+            mine = f'"{self.id}"' in read_file(f"{self.path}/network.json")
         except (FileNotFoundError, NotADirectoryError):
             return
-        if mine and not claims(f"{self.directory}/leases"):
-            remove_tree(self.directory)
+        if mine and not claims(f"{self.path}/leases"):
+            remove_tree(self.path)
+
+
+def make_network(store: NetworkStore, network: Network) -> MakeNetwork:
+    """The step that makes a drafted network."""
+    subnets = f"{network.subnet} and {network.subnet6}" if network.subnet6 else network.subnet
+    content = dumps(network.as_dict())
+    return MakeNetwork(store.directory(network), network.id, content, subnets, network.interface)
 
 
 def sweep(paths: Paths) -> None:
@@ -154,7 +160,7 @@ def draft(store: NetworkStore, wish: Wish) -> Network:
     return Network(
         name=wish.name, id=id, interface=interface, subnet=str(four), mtu=mtu, internal=wish.internal,
         gateway=text_of(gateways.get(V4, four.first + 1)), labels=wish.labels, options=options,
-        created=time.strftime("%Y-%m-%dT%H:%M:%S.000000000Z", time.gmtime()),
+        created=rfc3339(time.time_ns()),
         subnet6=str(six) if six else "", gateway6=text_of(gateways.get(V6, six.first + 1), V6) if six else "",
         ip_range=str(ranges.get(V4, "")), ip_range6=str(ranges.get(V6, "")), aux=aux, attachable=wish.attachable,
     )  # fmt: skip
@@ -165,7 +171,7 @@ def remove(store: NetworkStore, network: Network, alive: Callable[[str], bool], 
     is on it."""
     paths = store.paths
     if network.name == DEFAULT:
-        raise Conflict(f"network {DEFAULT} cannot be removed", "it is the one that containers get who name none")
+        raise kept(DEFAULT)
     directory = store.directory(network)
     gone = f"{paths.networks}/.rm-{network.id}"
     _check_unused(paths, network, f"{directory}/leases", alive)
@@ -306,8 +312,6 @@ def _aux(given: dict[str, str], subnets: dict[int, Subnet], gateways: dict[int, 
     return found
 
 
-def lost(error: OSError, what: str) -> NanoError:
-    """A failed act on a network's directory in words."""
-    if isinstance(error, FileNotFoundError):
-        return NotFound(what, "it has just been removed")
-    return NanoError(what, *reason(error))
+def kept(name: str) -> Conflict:
+    """The error for who wants to remove what is always there."""
+    return Conflict(f"network {name} cannot be removed", "it belongs to the engine (docker: a pre-defined network)")

@@ -29,7 +29,7 @@ from .addresses import (
     text_of,
     unique_local,
 )
-from .attachment import DEFAULT as DEFAULT  # a name of this module as well
+from .leases import DEFAULT as DEFAULT  # a name of this module as well
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -83,6 +83,7 @@ OPENINGS: dict[str, Opening] = {
     ),
     "ExtendEgress": Opening("By its new network the container reaches everything, whatever --allow-out says."),
     "ForgetNames": Opening("Connections go on that names have opened which are allowed no more."),
+    "MakeNetwork": Opening(never="it is all that network create does"),
     "OpenNetworkNamespace": Opening("There is no network to join: it stands in the host's, as --network host."),
     "MountLayers": Opening("The image's files are not there to be stacked.", needed=("MountOverlay",)),
     "MountOverlay": Opening("There is no root file system."),
