@@ -56,6 +56,10 @@ class FakeEngine:
         if what[0] in self.failing:
             raise self.failing[what[0]]
 
+    def network_inspect(self, ref: str) -> Any:
+        self._ask("network_inspect", ref)
+        raise NotFound(f"network {ref} not found")
+
     def containers(self, *, all: bool = False, on_broken: Any = None) -> list[Container]:
         self._ask("containers", all)
         return [one for one in self.known if all or one.state.status == "running"]
