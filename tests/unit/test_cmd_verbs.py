@@ -123,7 +123,8 @@ def test_unknown_words(cli: Cli, words: list[str], near: str) -> None:
     assert (f"did you mean 'nanocontainer {near}'?" in err) is bool(near)
 
 
-@pytest.mark.parametrize("words", [["build", "."], ["container", "cp", "a", "b"], ["help", "stats"]])
+@pytest.mark.parametrize("words", [["build", "."], ["container", "cp", "a", "b"], ["help", "stats"],
+                                   ["system", "events"]])  # fmt: skip
 def test_words_for_later(cli: Cli, words: list[str]) -> None:
     code, out, err = cli(*words)
     assert code == 1 and out == "" and " is not supported yet\n" in err and "did you mean" not in err

@@ -147,10 +147,9 @@ def _of_old(found: Container, paths: Paths) -> dict[str, EndpointState]:
     from ..container.spec import EndpointState
     from ..network.model import NetworkStore
 
+    spec, state = found.spec, found.state
+    place = EndpointState(spec.network, "", "eth0", "", state.mac, state.ip)
     for network in NetworkStore(paths).all():
-        if network.name == found.spec.network:
-            place = EndpointState(
-                network.name, network.id, "eth0", "", found.state.mac, found.state.ip, network.prefix, network.gateway
-            )
-            return {network.name: place}
-    return {}
+        if network.name == spec.network:
+            place = place.replace(id=network.id, prefix=network.prefix, gateway=network.gateway)
+    return {spec.network: place}
