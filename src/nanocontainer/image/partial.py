@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import threading
 import time
 
@@ -165,7 +166,10 @@ def _hold(path: str, *, new: bool = True) -> int:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.stat(path).st_ino == os.fstat(fd).st_ino:
+            there = os.fstat(fd)
+            if not stat.S_ISREG(there.st_mode):
+                remove_tree(path)
+            elif os.stat(path).st_ino == there.st_ino:
                 return fd
         except BlockingIOError:
             os.close(fd)

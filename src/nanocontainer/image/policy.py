@@ -164,7 +164,7 @@ def parse_policy(data: bytes, file: str) -> Policy:
         raise _bad(file, str(error)) from None
     if not isinstance(fields, dict) or not {"default"} <= fields.keys() <= {"default", "transports"}:
         raise _bad(file, 'it has "default", perhaps "transports", and nothing else')
-    transports = fields.get("transports") or {}
+    transports = fields.get("transports", {})
     if not isinstance(transports, dict) or not all(isinstance(table, dict) for table in transports.values()):
         raise _bad(file, '"transports" is an object of objects')
     tables = {
