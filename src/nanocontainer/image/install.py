@@ -184,12 +184,13 @@ class _Work:
                 raise
 
         place = f"{self._store.layers}/{diff_id[7:]}"
-        try:
-            held, made = claims.obtain(place, make, self._form)
-        except Corrupt:
-            if not blob.again():
-                raise
-            held, made = claims.obtain(place, make, self._form)
+        while True:
+            try:
+                held, made = claims.obtain(place, make, self._form)
+                break
+            except Corrupt:
+                if not blob.again():
+                    raise
         with self._lock:
             self._held.append(held)
             if made:

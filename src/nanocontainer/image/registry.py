@@ -141,7 +141,7 @@ class Registry:
             seen.add(path)
             data, response = self.document(path, MAX_MANIFEST, what)
             fields = parse_json(data, MAX_MANIFEST, what)
-            tags = fields.get("tags") if isinstance(fields, dict) else None
+            tags = fields.get("tags") if isinstance(fields, dict) else ""
             if not isinstance(tags, list | None) or not all(isinstance(tag, str) for tag in tags or []):
                 raise Corrupt(f"{what} cannot be read", "there is no list of tags in the answer")
             yield from tags or []
