@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dns
 import pytest
 
 from . import census, isolation
@@ -48,6 +49,8 @@ def _engine_at(root: str, runroot: str) -> Nano:
         pytest.fail(f"there is no command {COMMAND}")
     os.makedirs(root, 0o700, exist_ok=True)
     os.makedirs(runroot, 0o700, exist_ok=True)
+    os.makedirs(f"{root}/lib", 0o700, exist_ok=True)
+    os.symlink(os.path.dirname(dns.__file__), f"{root}/lib/dns")  # the resolver's library, or pip would install it
     census.watch(root, runroot)
     return Nano(root, runroot)
 

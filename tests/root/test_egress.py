@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import dns.message
 import pytest
 
 from nanocontainer.container.spec import Port
@@ -25,6 +28,8 @@ from nanocontainer.paths import make_dirs
 from nanocontainer.plan.journal import Journal, boot_id
 from nanocontainer.plan.step import World
 
+from .nameserver import answers, ask, nameserver, said, texts
+from .nano import Nano
 from .networking import HOST, LAN_HOST, LAN_OUTSIDE, Container, Engine, Machine, make_outside
 
 QUICK = 0.5  # seconds: a refusal is an answer, and nobody waits for a timeout
@@ -341,3 +346,84 @@ def test_the_script_does_the_same(tmp_path: Path) -> None:
     assert "127.0.0.1 . tcp . 80" in done.stdout + "" or "::1 . tcp . 80" in done.stdout
     assert done.stdout.rstrip().endswith("}") or table_name(engine.paths) not in done.stdout.splitlines()[-1]
     assert parse(step.allowed).texts == step.allowed
+
+
+# --- the whole of it, by the command
+
+
+API, OTHER = LAN_OUTSIDE, SECOND
+
+
+def test_by_the_command(clean: Nano, stage: Held) -> None:
+    """A name is asked for, opened, reached; others are not, by no way, while it runs too."""
+
+    def zone(query: dns.message.Message, _: bool) -> bytes:
+        name = query.question[0].name.to_text()
+        if name == "api.example.com.":
+            return answers(query, f"{name} 5 CNAME cdn.example.net.", f"cdn.example.net. 5 A {API}")
+        return answers(query, f"{name} 5 A {'10.0.0.9' if name.startswith('rebound') else OTHER}")
+
+    outside = stage.outside
+    limits = ["--allow-out", "api.example.com:80,rebound.example.com", "--dns", LAN_OUTSIDE]
+    with nameserver(outside, LAN_OUTSIDE, zone) as server, outside.serve(80) as web:
+        clean("run", "-d", "--name", "bound", *limits, "tiny", "sleep", "1000")
+        bound = Running(clean, "bound")
+        try:
+            assert refused(bound, API, 80)
+            assert API in texts(ask(bound, bound.gateway, "api.example.com"))
+            bound.talks_to(web, API, 80)
+            assert refused(bound, API, 81) and refused(bound, OTHER, 80)
+            for name, kind in (("other.example.com", "A"), ("c2vjcmv0.attacker.net", "TXT"), ("example.com", "NS")):
+                for tcp in (False, True):
+                    assert said(ask(bound, bound.gateway, name, kind, tcp=tcp)) == "NXDOMAIN"
+            assert prohibited(bound, LAN_OUTSIDE, 53) and refused(bound, LAN_OUTSIDE, 53)
+            assert texts(ask(bound, bound.gateway, "rebound.example.com")) == ["10.0.0.9"]
+            assert refused(bound, "10.0.0.9", 80)
+            assert {name for name, _, _ in server.asked} == {"api.example.com.", "rebound.example.com."}
+            # More, and less
+            clean("egress", "add", "bound", "other.example.com:80")
+            assert texts(ask(bound, bound.gateway, "other.example.com")) == [OTHER]
+            with bound.call(OTHER, 80) as client, bound.call(API, 80) as kept:
+                peers = [web.accept()[0] for _ in range(2)]
+                clean("egress", "rm", "bound", "other.example.com:80")
+                client.send(b"x")
+                with pytest.raises(ConnectionResetError):
+                    client.recv(10)
+                kept.sendall(b"x")
+                assert b"x" in [peer.recv(10) for peer in peers if select.select([peer], [], [], 0.2)[0]]
+                for peer in peers:  # by a reset: or it waits for the other end, which is cut off
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    peer.close()
+            assert said(ask(bound, bound.gateway, "other.example.com")) == "NXDOMAIN"
+            time.sleep(1.1)  # the resolver writes once a second
+            ask(bound, bound.gateway, "other.example.com")
+            told = json.loads(clean("egress", "ls", "--json", "bound").out)
+            assert told["rules"] == ["api.example.com:80", "rebound.example.com"]
+            allow = {one["what"]: one["allow"] for one in told["refused"]}
+            assert allow["api.example.com:81"] == "api.example.com:81" and allow[f"{OTHER}:80"] == f"{OTHER}:80"
+            assert allow["c2vjcmv0.attacker.net"] and allow["rebound.example.com"] == "10.0.0.9"
+            assert "--allow-out api.example.com:53/udp" in clean("why", "bound").out
+        finally:
+            bound.close()
+        clean("restart", "-t", "0", "bound")
+        bound = Running(clean, "bound")
+        try:
+            assert refused(bound, API, 80)  # a new life: names are asked for anew
+            clean("egress", "rm", "--all", "bound")
+            bound.talks_to(web, OTHER, 80)
+        finally:
+            bound.close()
+
+
+class Running(Machine):
+    """A container that the command has started: its network, and its gateway's address."""
+
+    def __init__(self, nano: Nano, name: str) -> None:
+        pid, self.gateway, self.ip = nano(
+            "inspect", "-f", "{{.State.Pid}} {{.NetworkSettings.Gateway}} {{.NetworkSettings.IPAddress}}", name
+        ).out.split()
+        super().__init__(os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+
+    def close(self) -> None:
+        assert self.netns is not None
+        os.close(self.netns)
