@@ -15,9 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
 
-from nanocontainer.errors import Conflict, InvalidInput, NotFound
+from nanocontainer.errors import Conflict, Corrupt, InvalidInput, NotFound
 from nanocontainer.image.archive import load
+from nanocontainer.image.layers import apply_layer
+from nanocontainer.image.recipe import put_together
 from nanocontainer.image.save import save
 from nanocontainer.image.sources import sources
 from nanocontainer.image.store import ImageStore
@@ -233,3 +237,44 @@ def test_podman_reads_and_writes(store: ImageStore, tmp_path: Path, podman: Call
         (again,) = load(other, str(tmp_path / form))
         assert again.layers == store.find("app:1").layers, form
         assert again.names == ("docker.io/library/app:1",), form
+
+
+TARS = some.lists(
+    some.tuples(
+        some.sampled_from(["a", "b", "d/a", "d/b", "d/sub/c", "x" * 120, "e/" + "y" * 120]),
+        some.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE]),
+        some.binary(max_size=1200),
+        some.integers(0, 2**33),
+    ),
+    max_size=8, unique_by=lambda item: item[0],
+)  # fmt: skip
+
+
+@given(TARS, some.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]), some.binary(max_size=700))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_layer_has_a_recipe(
+    tmp_path: Path, items: list[tuple[str, bytes, bytes, int]], form: int, rest: bytes
+) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        for name, kind, data, when in items:
+            info = tarfile.TarInfo(name)
+            info.type, info.mtime, info.linkname = kind, when, "target" if kind == tarfile.SYMTYPE else ""
+            info.size = len(data) if kind == tarfile.REGTYPE else 0
+            archive.addfile(info, io.BytesIO(data))
+    data = buffer.getvalue() + rest
+    with tempfile.TemporaryDirectory(dir=tmp_path) as place:
+        os.mkdir(f"{place}/layer")
+        try:
+            pieces = [data[at : at + 997] for at in range(0, len(data), 997)]
+            apply_layer(pieces, f"{place}/layer", f"{place}/recipe")
+        except Corrupt:  # a file where a directory is to be
+            assert not os.path.exists(f"{place}/recipe")
+            return
+        if os.path.exists(f"{place}/recipe"):
+            assert b"".join(put_together(f"{place}/recipe", f"{place}/layer")) == data
+        damaged = bytearray(Path(place, "recipe").read_bytes()) if os.path.exists(f"{place}/recipe") else bytearray()
+        if damaged:
+            Path(place, "recipe").write_bytes(damaged[: len(damaged) // 2])
+            with pytest.raises(Corrupt):
+                list(put_together(f"{place}/recipe", f"{place}/layer"))

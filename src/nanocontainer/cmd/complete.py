@@ -81,6 +81,9 @@ _FILE_FLAGS = frozenset(("env-file", "label-file", "cidfile", "input", "output",
 _FORMS = ("short", "text", "json", "markdown", "html")
 _VALUES: dict[str, tuple[str, ...]] = {  # of a flag; of one verb's flag, where it means something else there
     "anatomy format": ("text", "json", "html"),
+    "save format": ("docker-archive", "oci-archive", "oci-dir"),
+    "save compress": ("none", "gzip", "zstd"),
+    "push compress": ("gzip", "zstd"),
     "anatomy only": (
         "processes", "namespaces", "cgroup", "layers", "mounts", "network", "capabilities", "seccomp", "security",
         "devices",
@@ -264,15 +267,21 @@ def _argument(verb: str, number: int, last: str, paths: Paths) -> list[str]:
         return _starting(_listed(paths.names), last) if number == 0 else [FILES]
     if verb == "inspect":
         return _starting([*_listed(paths.names), *_images(paths)], last)
-    if verb in ("rmi", "tag", "pull", "images") or verb.startswith("image "):
+    if verb == "import" or verb in ("image import", "image load"):
+        return [FILES] if number == 0 and verb.endswith("import") else []
+    if verb == "image files" and number:
+        return []
+    if verb in ("rmi", "tag", "pull", "push", "save", "history", "images") or verb.startswith("image "):
         return _starting(_images(paths), last)
-    if verb in ("anatomy", "attach", "logs", "log") and number:
+    if verb in ("anatomy", "attach", "commit", "export", "logs", "log") and number:
         return []
     if verb == "compare":
         return _starting([*_listed(paths.names), "host", "pid:"], last) if number < 2 else []
     if verb in (
         "anatomy",
         "attach",
+        "commit",
+        "export",
         "kill",
         "log",
         "logs",

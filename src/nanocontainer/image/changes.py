@@ -39,7 +39,7 @@ def apply_changes(config: Config, changes: Iterable[str]) -> Config:
             raise InvalidInput(f"invalid --change {text[:200]!r}", f"{word.upper()} needs a value, in one line")
         try:
             change(config, rest)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidInput(f"invalid --change {text[:200]!r}", str(error)) from None
     return config
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 
 from ..errors import InvalidInput, NanoError, Unsupported, reason
 from ..library import borrow
-from .streams import CHUNK, with_room
+from .streams import CHUNK, piped, with_room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def packed(chunks: Iterable[bytes], kind: str) -> Iterator[bytes]:
         packer: Any = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
     else:
         packer = _zstd()
+    if packer is None:
+        yield from _zstd_program(chunks)
+        return
     for chunk in chunks:
         if data := packer.compress(chunk):
             yield data
@@ -56,7 +60,16 @@ def _zstd() -> Any:
     module = borrow("zstandard")
     if module is not None:
         return module.ZstdCompressor(level=_ZSTD_LEVEL, threads=0).compressobj()
-    raise Unsupported("cannot write zstd", "no library for it is here", "pip install backports.zstd, or use gzip")
+    return None
+
+
+def _zstd_program(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    program = shutil.which("zstd")
+    if program is None:
+        hint = "apt install zstd, or pip install backports.zstd; or use gzip"
+        raise Unsupported("cannot write zstd", "neither a library nor a program for it is here", hint)
+    command = [program, f"-{_ZSTD_LEVEL}", "--single-thread", "-qc"]
+    return piped(command, iter(chunks), lambda said: NanoError("cannot write zstd", said))
 
 
 class Kept:

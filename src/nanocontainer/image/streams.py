@@ -225,15 +225,20 @@ def _zstandard(chunks: Iterator[bytes], module: Any, what: str) -> Iterator[byte
 
 def _zstd_program(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
     import shutil
-    import subprocess
-    import threading
 
     program = shutil.which("zstd")
     if program is None:
         hint = "apt install zstd, or pip install backports.zstd"
         raise Unsupported(f"cannot unpack {what}", "it is compressed with zstd", hint)
+    return piped([program, "-dcq"], chunks, lambda said: Corrupt(f"{what} is damaged", f"zstd: {said}"))
+
+
+def piped(command: list[str], chunks: Iterator[bytes], failure: Callable[[str], NanoError]) -> Iterator[bytes]:
+    """What a program makes of these bytes; failure: from what it says on stderr to an error, where it fails."""
+    import subprocess
+
     process = subprocess.Popen(
-        [program, "-dcq"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
     )
     failed: list[BaseException] = []
 
@@ -255,11 +260,11 @@ def _zstd_program(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
     thread.start()
     assert process.stdout is not None and process.stderr is not None
     try:
-        while plain := process.stdout.read(CHUNK):
-            yield plain
+        while made := process.stdout.read(CHUNK):
+            yield made
         said = process.stderr.read().decode(errors="replace").strip()
         if process.wait() and not failed:
-            raise Corrupt(f"{what} is damaged", f"zstd: {said}")
+            raise failure(said)
     finally:
         if process.poll() is None:
             process.kill()
