@@ -58,7 +58,7 @@ REGISTRY = {
     "none": _shape("run"),
     "bridge": _shape(network="bridge", ports=_PORTS),
     "bridge shared": _shape(network="bridge", ports=_PORTS[:1], guest="bridge"),
-    "allow out": _shape(network="bridge", guest="bridge", allow_out=("api.example.com:443", "10.0.0.0/8", "2001:db8::/32")),
+    "allow out": _shape(network="bridge", guest="bridge", allow_out=("api.example.com:443", "2001:db8::/32")),
     "host": _shape(network="host"),
     "container network": _shape(network="container:guest", guest="bridge"),
     "container pid, ipc": _shape(pid_mode="container:guest", ipc_mode="container:guest"),

@@ -10,7 +10,7 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,11 +20,11 @@ import pytest
 from nanocontainer.container.spec import Port
 from nanocontainer.kernel import nft
 from nanocontainer.kernel.calls import Kernel
-from nanocontainer.network import egress_rules, enforce, gate
+from nanocontainer.network import allot, egress_rules, enforce, gate
 from nanocontainer.network.addresses import subnet_of, text_of
 from nanocontainer.network.egress import parse
 from nanocontainer.network.model import table_name
-from nanocontainer.paths import make_dirs
+from nanocontainer.paths import Paths, make_dirs
 from nanocontainer.plan.journal import Journal, boot_id
 from nanocontainer.plan.step import World
 
@@ -247,6 +247,85 @@ def test_the_host_and_its_other_containers(held: Held) -> None:
         free.talks_to(server, bound.ip, 81)
 
 
+def six(machine: Machine, address: str, port: int) -> str:
+    """How a TCP connection by IPv6 goes: connected, or the error's name; at once. fe80::...: by eth0."""
+    with machine.inside():
+        sock = socket.socket(socket.AF_INET6)
+        scope = socket.if_nametoindex("eth0") if address.startswith("fe80") else 0
+    with sock:
+        sock.settimeout(QUICK)
+        try:
+            sock.connect((address, port, 0, scope))
+        except OSError as error:
+            return errno.errorcode.get(error.errno or 0, "silence")
+    return "connected"
+
+
+def test_by_ipv6_and_on_several_networks(held: Held) -> None:
+    """Both families, each network; link-local addresses of the host, and one more network while it runs."""
+    bound, free, outside = held.bound, held.free, held.outside
+    first = bound.allotment.endpoints[0]
+    outside.run("ip", "address", "add", "2001:db8:1::2/64", "dev", "eth0", "nodad")
+    HOST.run("ip", "address", "add", "2001:db8:1::1/64", "dev", "lan0", "nodad")
+    outside.run("ip", "route", "add", "default", "via", "2001:db8:1::1")
+    interface = Path(f"/sys/class/net/{held.engine.interface}/address").read_text().strip()
+    gateway_local = enforce.link_local_of(interface)
+    with outside.inside():
+        web = socket.create_server(("2001:db8:1::2", 80), family=socket.AF_INET6)
+    ssh = socket.create_server(("::", 22), family=socket.AF_INET6)
+    with free.inside():
+        near = socket.create_server(("::", 80), family=socket.AF_INET6)
+    with web, ssh, near:
+        until(lambda: six(free, "2001:db8:1::2", 80) == "connected")  # duplicate address detection takes a second
+        assert six(bound, "2001:db8:1::2", 80) == "ECONNREFUSED" and prohibited(bound, "2001:db8:1::2", 53)
+        for address in (first.network.gateway6, gateway_local, "2001:db8:1::1"):
+            assert six(bound, address, 22) == "ECONNREFUSED", address
+            assert six(free, address, 22) == "connected", address
+        assert six(bound, free.allotment.ip6, 80) == "connected"
+        assert six(bound, enforce.link_local_of(free.allotment.mac), 80) == "connected"
+        held.rules("[2001:db8:1::2]:80")
+        assert six(bound, "2001:db8:1::2", 80) == "connected" and six(bound, "2001:db8:1::2", 81) == "ECONNREFUSED"
+        held.rules("v6.example.com:80")
+        held.admit("v6.example.com", ("2001:db8:1::2", 60), ("fd00::1", 60))
+        assert six(bound, "2001:db8:1::2", 80) == "connected" and six(bound, "2001:db8:1::2", 81) == "ECONNREFUSED"
+    seen = {one.address for one in enforce.refusals(Kernel(), held.step.table, bound.id)}
+    assert seen >= {"2001:db8:1::2", gateway_local}
+    # One more network
+    held.engine.network("more", "10.77.0.0/24")
+    more = Container(held.engine, network="more")
+    held.engine.containers.remove(more)
+    endpoint = more.allotment.endpoints[0]
+    (leg,) = enforce.legs_of([endpoint])
+    extended = enforce.ExtendEgress(held.step.table, bound.id, leg, held.step.lock)
+    for _ in range(2):
+        extended.do(held.world)
+        assert f'"{leg.interface}" . {endpoint.ip} : goto' in nft.run(f"list map inet {held.step.table} from4")
+    for _ in range(2):
+        extended.undo(held.world)
+        assert leg.interface not in nft.run(f"list table inet {held.step.table}")
+    allot.release_endpoint(held.engine.paths, endpoint, more.id)
+
+
+def test_a_killed_containers_address_is_taken_over(held: Held) -> None:
+    """Its policy is not swept yet when another container gets its address; and does not hurt it when it is."""
+    heir = held.step.replace(id="f" * 64, allowed=(f"{LAN_OUTSIDE}:80",))
+    with held.outside.serve(80) as web:
+        heir.do(held.world)
+        held.bound.talks_to(web, LAN_OUTSIDE, 80)
+        held.step.undo(held.world)
+        held.bound.talks_to(web, LAN_OUTSIDE, 80)
+        assert refused(held.bound, LAN_OUTSIDE, 81)
+    heir.undo(held.world)
+    assert held.step.table not in nft.run("list tables")
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_tricks(held: Held) -> None:
     """Raw sockets and frames: another's address, no IP at all, ICMP, broadcasts. Nothing of it comes out."""
     pytest.importorskip("nanocontainer.network.guard")
@@ -403,6 +482,11 @@ def test_by_the_command(clean: Nano, stage: Held) -> None:
             assert allow["api.example.com:81"] == "api.example.com:81" and allow[f"{OTHER}:80"] == f"{OTHER}:80"
             assert allow["c2vjcmv0.attacker.net"] and allow["rebound.example.com"] == "10.0.0.9"
             assert "--allow-out api.example.com:53/udp" in clean("why", "bound").out
+            # Somebody flushes the firewall
+            nft.run(f"delete table inet {table_name(Paths(clean.root, clean.runroot))}_egress")
+            assert [one["subject"] for one in leftovers(clean) if one["kind"] == "lost-egress"] == ["bound"]
+            leftovers(clean, "--repair")
+            assert refused(bound, OTHER, 80)
         finally:
             bound.close()
         clean("restart", "-t", "0", "bound")
@@ -413,6 +497,12 @@ def test_by_the_command(clean: Nano, stage: Held) -> None:
             bound.talks_to(web, OTHER, 80)
         finally:
             bound.close()
+
+
+def leftovers(nano: Nano, *args: str) -> list[dict[str, str]]:
+    """What doctor finds, or repairs."""
+    found: list[dict[str, str]] = json.loads(nano("doctor", "--json", *args, check=False).out)["leftovers"]
+    return found
 
 
 class Running(Machine):

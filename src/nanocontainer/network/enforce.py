@@ -100,7 +100,7 @@ class EnforceEgress(Step):
                 return
         self._keep_refusals(kernel)
         chain = f"to_{egress_rules.key_of(self.id)}"
-        held = _senders(kernel, self.table)
+        held = senders(kernel, self.table)
         others = [key for key, to in held.items() if to != chain]
         empty = [leg for leg in self.legs if not any(f'"{leg.interface}"' in key for key in others)]
         kernel.nft(egress_rules.release(self.table, self.id, [key for key, to in held.items() if to == chain], empty))
@@ -150,7 +150,7 @@ class ExtendEgress(Step):
         with FileLock(self.lock), kernel.links() as links:
             if links.has_table(self.table):
                 chain, keys = f"to_{egress_rules.key_of(self.id)}", set(egress_rules.keys_of((self.leg,)))
-                held = _senders(kernel, self.table)
+                held = senders(kernel, self.table)
                 ours = [key for key, to in held.items() if to == chain and key in keys]
                 if ours:
                     left = [key for key in held if key not in ours]
@@ -158,7 +158,7 @@ class ExtendEgress(Step):
                     kernel.nft(egress_rules.shrink(self.table, ours, empty))
 
 
-def _senders(kernel: Kernel, table: str) -> dict[str, str]:
+def senders(kernel: Kernel, table: str) -> dict[str, str]:
     """The elements of from4 and from6, as egress_rules.keys_of() has them → the chain that each leads to."""
     found = {}
     for name in ("from4", "from6"):
@@ -177,7 +177,7 @@ def _take_over(kernel: Kernel, table: str, id: str, legs: Iterable[Leg], script:
         if "File exists" not in error.why:
             raise
         chain, keys = f"to_{egress_rules.key_of(id)}", set(egress_rules.keys_of(legs))
-        stale = [key for key, to in _senders(kernel, table).items() if key in keys and to != chain]
+        stale = [key for key, to in senders(kernel, table).items() if key in keys and to != chain]
         kernel.nft(egress_rules.shrink(table, stale, ()) + script)
 
 
