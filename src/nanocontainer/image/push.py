@@ -28,6 +28,7 @@ from ..errors import Corrupt, InvalidInput, NanoError, NotFound, Unreachable
 from ..paths import make_dirs, read_file, write_file
 from .holding import held
 from .manifest import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, Manifest, parse_json, parse_manifest
+from .mirrors import origin
 from .pack import Kept, check_kind, packed
 from .progress import Progresses
 from .reference import is_digest, parse_reference
@@ -80,13 +81,13 @@ def push(
         raise InvalidInput(f"cannot push {name!r}", "a digest is no name to push to", "give a tag")
     if compress and check_kind(compress) == "none":
         raise InvalidInput("cannot push layers that are not compressed", "", "there are gzip and zstd")
+    access = access or Access()
+    access = access if access.state else access.replace(state=os.path.dirname(store.root))
     found = _tagged(store, reference, all_tags)
     report = Progresses(on_progress)
     report("", f"The push refers to repository [{reference.name}]")
     return [
-        _Push(store, one, image, access or Access(state=os.path.dirname(store.root)), compress, report, piece).run(
-            on_note or (lambda text: None)
-        )
+        _Push(store, one, image, access, compress, report, piece).run(on_note or (lambda text: None))
         for one, image in found
     ]
 
@@ -123,9 +124,12 @@ class _Push:
         self._near = sorted(
             {one.path for one in repositories if one.host == reference.host and one.path != reference.path}
         )
+        place = origin(reference)
+        self._path = place.path
         self._registry = Registry(
-            reference.host, reference.path, access, actions="pull,push", mount=self._near if image.digests else ()
-        )
+            place.host, place.path, access, actions="pull,push", mount=self._near if image.digests else (),
+            insecure=place.insecure,
+        )  # fmt: skip
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._sent = 0
@@ -137,7 +141,7 @@ class _Push:
                 raw, kind = self._blobs(source, on_note)
             digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
             with self._registry.request(
-                "PUT", f"/v2/{self._reference.path}/manifests/{self._reference.tag}", what=self._what, doing="push",
+                "PUT", f"/v2/{self._path}/manifests/{self._reference.tag}", what=self._what, doing="push",
                 headers={"Content-Type": kind}, body=raw, expect=(200, 201),
             ) as answer:  # fmt: skip
                 there = answer.header("Docker-Content-Digest")
@@ -257,12 +261,12 @@ class _Push:
             kept.close()
 
     def _is_there(self, digest: str) -> bool:
-        with self._request("HEAD", f"/v2/{self._reference.path}/blobs/{digest}", (200, 404)) as answer:
+        with self._request("HEAD", f"/v2/{self._path}/blobs/{digest}", (200, 404)) as answer:
             return answer.status == 200
 
     def _mount(self, digest: str, repository: str) -> bool:
         query = urllib.parse.urlencode({"mount": digest, "from": repository})
-        path = f"/v2/{self._reference.path}/blobs/uploads/?{query}"
+        path = f"/v2/{self._path}/blobs/uploads/?{query}"
         with self._request("POST", path, (201, 202, 404), headers={"Content-Length": "0"}) as answer:
             if answer.status != 202:
                 return answer.status == 201
@@ -310,7 +314,7 @@ class _Push:
                 location, offset = self._resume(location, kept.size) if kept.size > step else ("", 0)
 
     def _begin(self) -> tuple[str, int]:
-        path = f"/v2/{self._reference.path}/blobs/uploads/"
+        path = f"/v2/{self._path}/blobs/uploads/"
         with self._request("POST", path, (202,), headers={"Content-Length": "0"}) as answer:
             least = answer.header("OCI-Chunk-Min-Length")
             return self._location(answer), int(least) if least.isascii() and least.isdigit() and len(least) < 12 else 0
