@@ -24,7 +24,13 @@ from ..paths import check_format, claims, is_id, is_locked, is_there, owner_of, 
 from ..plan.journal import read
 from ..record import Record
 from ..rootfs import filling
-from . import imagemounts, residues, traces, traces_egress  # noqa: F401 (residues: so that the journals' steps are known)
+from . import (
+    imagemounts,
+    names_checkup,
+    residues,  # noqa: F401 (so that the journals' steps are known)
+    traces,
+    traces_egress,
+)
 from .leftover import Found, Leftover
 from .locks import Lock
 from .offers import Feature  # noqa: TC001 (Record.from_dict looks it up here)
@@ -123,6 +129,7 @@ def _all(life: Lifecycle) -> Iterator[Found]:
         ("interfaces and firewall rules", lambda: traces.network(life, sick)),
         ("what containers may reach", lambda: traces_egress.policies(life, sick)),
         ("the networks", lambda: _networks(life)),
+        ("names on networks", lambda: names_checkup.names(life)),
         ("the images", lambda: _images(life)),
         ("the mounts of images", lambda: imagemounts.leftovers(life)),
         ("the volumes", lambda: _volumes(life)),

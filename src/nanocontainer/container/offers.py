@@ -95,6 +95,13 @@ def _urllib3(host: Host) -> str:
     return f"urllib3 {module.__version__}"
 
 
+def _dnspython(host: Host) -> str:
+    module = borrow("dns.version", f"{host.state}/lib")
+    if module is None:
+        raise Lack("missing", "not installed")
+    return f"dnspython {module.version}"
+
+
 def _limit(name: str, title: str, flags: str) -> Question:
     remedy = {
         "memory": "boot with cgroup_enable=memory; in version 1: mount that hierarchy",
@@ -192,6 +199,9 @@ QUESTIONS = (
              needed=True),
     Question("urllib3", "Programs", "HTTP library", _urllib3, "pull: it is installed at the first one, or fails",
              "apt install python3-urllib3, or pip install urllib3"),
+    Question("dnspython", "Programs", "DNS library", _dnspython,
+             "names on networks: it is installed when the first one is used, or the start fails",
+             "apt install python3-dnspython, or pip install dnspython"),
     Question("zstd", "Programs", "zstd", _zstd, "images whose layers are compressed with zstd cannot be unpacked",
              "apt install zstd, or pip install backports.zstd"),
 )  # fmt: skip

@@ -299,20 +299,23 @@ class Links:
 
     # --- the wire
 
-    def _open(self, protocol: int) -> sockets.socket:
-        kind = sockets.SOCK_RAW | sockets.SOCK_CLOEXEC
+    def socket(self, family: int, kind: int, protocol: int = 0) -> sockets.socket:
+        """A socket of any family in this network namespace (socket(2)). Close-on-exec."""
+        kind |= sockets.SOCK_CLOEXEC
         if self._netns < 0:
-            sock = sockets.socket(sockets.AF_NETLINK, kind, protocol)
-        else:
-            home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            return sockets.socket(family, kind, protocol)
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            syscall("setns", self._netns, abi.CLONE_NEWNET)
             try:
-                syscall("setns", self._netns, abi.CLONE_NEWNET)
-                try:
-                    sock = sockets.socket(sockets.AF_NETLINK, kind, protocol)
-                finally:
-                    syscall("setns", home, abi.CLONE_NEWNET)
+                return sockets.socket(family, kind, protocol)
             finally:
-                os.close(home)
+                syscall("setns", home, abi.CLONE_NEWNET)
+        finally:
+            os.close(home)
+
+    def _open(self, protocol: int) -> sockets.socket:
+        sock = self.socket(sockets.AF_NETLINK, sockets.SOCK_RAW, protocol)
         for option in (_CAP_ACK, _EXT_ACK, _STRICT):
             sock.setsockopt(_SOL_NETLINK, option, 1)
         return sock

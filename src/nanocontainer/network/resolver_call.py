@@ -37,6 +37,16 @@ def runs(paths: Paths) -> bool:
 
 def ask(paths: Paths, networks: tuple[str, ...], linger: int, patience: float = PATIENCE) -> bool:
     """Make the resolver serve some networks. False: there is none. NanoError: it cannot, in its own words."""
+    return _said(paths, networks, linger, patience) is not None
+
+
+def trouble(paths: Paths) -> str:
+    """What a resolver has had trouble with since it started that it should not have; empty where all is well."""
+    return str((_said(paths, (), -1, PATIENCE) or {}).get("trouble", ""))
+
+
+def _said(paths: Paths, networks: tuple[str, ...], linger: int, patience: float) -> dict[str, str] | None:
+    """The resolver's answer; None where there is none, or it has just ended."""
     sock = sockets.socket(sockets.AF_UNIX, _SEQPACKET)
     try:
         sock.settimeout(patience)
@@ -45,18 +55,18 @@ def ask(paths: Paths, networks: tuple[str, ...], linger: int, patience: float = 
             sock.send(dumps({"networks": networks, "linger": linger}).encode())
             answer = sock.recv(_SIZE)
         except (FileNotFoundError, ConnectionError, NotADirectoryError):
-            return False
+            return None
         except TimeoutError:
             why = f"it has not answered for {patience:g} seconds"
             raise Busy("the resolver does not answer", why, "kill the process nanoc:dns: it is started anew") from None
     finally:
         sock.close()
     if not answer:
-        return False
-    said = loads(answer.decode())
+        return None
+    said: dict[str, str] = loads(answer.decode())
     if "what" in said:
         raise NanoError.from_dict(said)
-    return True
+    return said
 
 
 def tell(paths: Paths) -> None:
