@@ -18,6 +18,8 @@ from nanocontainer.container.locks import holder
 from nanocontainer.container.spec import Mount, Spec
 from nanocontainer.engine import Engine
 from nanocontainer.errors import NanoError, NotFound
+from nanocontainer.network import resolver_call
+from nanocontainer.network.model import NetworkStore
 from nanocontainer.paths import Paths, new_id
 from nanocontainer.rootfs import volumes
 from tests.root import census, isolation
@@ -42,6 +44,9 @@ class Bench:
         self.life = self.engine.life
         self.bind = f"{nano.root}-bind"
         os.makedirs(self.bind, exist_ok=True)
+        store = NetworkStore(self.paths)
+        store.write(store.spare("nanomine").replace(name="mine", id=new_id()))
+        os.makedirs(f"{self.paths.networks}/mine/leases", 0o700)
         self.guest = ""
         self.count = 0
         self.files: set[str] = set()  # of the store of images, as they are when it has only tiny
@@ -315,6 +320,16 @@ def reached(command: int) -> bool:
     return False
 
 
+def resolver() -> int:
+    """The resolver's process; 0 where there is none. It is just starting, and has not its name yet."""
+    for _ in range(int(PATIENCE / 0.001)):
+        for pid, (_, state, name) in isolation.descendants(isolation.reaper).items():
+            if name == "nanoc:dns" and state != "Z":
+                return pid
+        time.sleep(0.001)
+    return 0
+
+
 def child_of(pid: int) -> int:
     """The (only) child of a process; 0 where it has none."""
     found = isolation._children(pid)
@@ -371,6 +386,7 @@ def kill_at_step(bench: Bench, shape: str, who: str, when: str, index: int, insi
             "inner": child_of(host),
             "parent": host,
             "zygote": board.zygote,
+            "resolver": resolver() if who == "resolver" else 0,
         }[who]
         if victim <= 1:
             return [f"there is no {who} to kill"]
@@ -397,14 +413,18 @@ def kill_at_step(bench: Bench, shape: str, who: str, when: str, index: int, insi
                 if not bench.runs("target"):
                     problems.append("the container does not run on")
         else:
-            if who in ("command", "zygote"):
+            if who in ("command", "zygote", "resolver"):
                 bench.until_running(id)
             elif who == "init" and not ended(host, PATIENCE):
                 problems.append("the keeper does not end with its init")
             if not reaped and who != "zygote":
                 problems += bench.judge(command, "the command")
                 reaped = True
-            problems += bench.recover(kind, id, before, may_run=who in ("command", "zygote"))
+            problems += bench.recover(kind, id, before, may_run=who in ("command", "zygote", "resolver"))
+            if who == "resolver" and not bench.runs_id(id):
+                problems.append("the container does not run without the resolver")
+            if bench.runs_id(id) and kind.spec.network == "mine" and not resolver_call.runs(bench.paths):
+                problems.append("nobody answers the container's questions for names")
             problems += bench.clear(kind, id)
             if not reaped:
                 problems += bench.judge(command, "the command")
@@ -425,11 +445,15 @@ def kill_at_step(bench: Bench, shape: str, who: str, when: str, index: int, insi
 def cases_of(shape: str, plan: list[list[str]]) -> list[dict[str, object]]:
     """Every step x before and after x every process that takes part in it."""
     cases: list[dict[str, object]] = []
-    clone = [name for name, _ in plan].index("Clone")
+    names = [name for name, _ in plan]
+    clone = names.index("Clone")
+    asked = names.index("EnsureResolver") if "EnsureResolver" in names else len(names)
     for index, (name, side) in enumerate(plan):
         for when in ("before", "after"):
             for who in REGISTRY[shape].roles:
                 inside = side == "inside"
+                if who == "resolver" and (index < asked or when == "before"):
+                    continue  # it is not there yet; and before a step it is as it was after the last one
                 if who in ("init", "inner"):
                     if index < clone or (index == clone and when == "before"):
                         continue  # it is not born yet

@@ -59,6 +59,7 @@ REGISTRY = {
     "bridge": _shape(network="bridge", ports=_PORTS),
     "bridge shared": _shape(network="bridge", ports=_PORTS[:1], guest="bridge"),
     "allow out": _shape(network="bridge", guest="bridge", allow_out=("api.example.com:443", "2001:db8::/32")),
+    "user network": _shape(network="mine", roles=("keeper", "resolver")),
     "host": _shape(network="host"),
     "container network": _shape(network="container:guest", guest="bridge"),
     "container pid, ipc": _shape(pid_mode="container:guest", ipc_mode="container:guest"),
