@@ -14,7 +14,7 @@ from ..errors import NanoError
 from ..lean import sockets
 from ..network import resolver_call
 from ..network.allot import linger
-from ..network.attachment import DEFAULT
+from ..network.leases import DEFAULT
 from ..network.registration import names_directory
 from ..paths import claims, is_id
 from .leftover import Found, Leftover
