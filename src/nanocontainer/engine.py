@@ -494,10 +494,32 @@ class Engine:
 
         return self._amend(ref, Withdraw(tuple(ports)))
 
-    def _amend(self, ref: str, change: Change) -> Container:
-        from .container.amending import amend
+    def connect(self, network: str, ref: str, **wishes: Any) -> Container:
+        """Put a container on one more network. wishes: fields of Attachment (network/leases.py): ip, ip6, aliases,
+        link_local, priority, interface. NotFound; Conflict where it is on it, or cannot be on several."""
+        from .container.connecting import Connect
+        from .network.leases import Attachment
 
-        return amend(self.life, self.resolve_id(ref), change)[0]
+        change = Connect(self.paths, Attachment(network, **wishes))
+        return self._amend(ref, change, "connect", change.network)
+
+    def disconnect(self, network: str, ref: str) -> Container:
+        """Take a container off a network; without any it has its loopback alone, and can be connected again. NotFound;
+        Conflict where it is not on it."""
+        from .container.connecting import Disconnect
+
+        change = Disconnect(self.paths, network)
+        return self._amend(ref, change, "disconnect", change.network)
+
+    def _amend(self, ref: str, change: Change, event: str = "", network: Network | None = None) -> Container:
+        """event: what the events of a network say of it, where the container runs."""
+        from .container.amending import amend
+        from .container.events import emit
+
+        container, lives = amend(self.life, self.resolve_id(ref), change)
+        if lives and network:
+            emit(self.paths, "network", event, network.id, name=network.name, type="bridge", container=container.id)
+        return container
 
     def egress(self, ref: str) -> Egress:
         """What a container may reach, what names have opened to it, and what it was refused. Needs root."""

@@ -76,6 +76,8 @@ LATER = frozenset(
 ) | {"system events", "system prune"}
 
 _NETWORK: dict[str, str | Verb] = {
+    "connect": ("connect", "CONNECT", "", "Connect a container to a network, while it runs too"),
+    "disconnect": ("connect", "DISCONNECT", "", "Disconnect a container from a network, while it runs too"),
     "create": ("networks", "CREATE", "", "Create a network"),
     "inspect": ("networks", "INSPECT", "", "Show all that is known of networks, as JSON"),
     "ls": ("networks", "LS", "", "List networks"),

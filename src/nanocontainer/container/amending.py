@@ -52,8 +52,9 @@ class Amendment:
     """What a change comes to in a running container.
 
     state: as it is with the change. steps: of the host, with the slot "netns" filled. undo: steps that are in the
-    journal, or parts of them (Step.less), newest first. after: steps that leave nothing and may be done twice. files:
-    of the container's directory, name → content: written into the file that is there, which is mounted in it.
+    journal, or parts of them (Step.less), newest first. after: steps that are done when those are undone, and may be
+    done twice. files: of the container's directory, name → content: written into the file that is there, which is
+    mounted in it.
     """
 
     def __init__(
@@ -353,8 +354,15 @@ def _carry_out(live: Live, journal: Held, state: State, pending: Pending) -> Non
     try:
         for step in undo:
             step.undo(live.world)
-        for step in after:
-            step.do(live.world)
+        journal.forget(undo)
+        again = Journal(journal.path, life.boot)
+        try:
+            for step in after:
+                if step.residue != "init":
+                    again.note(step)
+                step.do(live.world)
+        finally:
+            again.close()
     except (NanoError, OSError) as error:
         raise failure_of(step, error) from error
     for name, content in pending.files.items():
@@ -364,7 +372,6 @@ def _carry_out(live: Live, journal: Held, state: State, pending: Pending) -> Non
         finally:
             os.close(fd)
     life.store.amend(id, pending.spec)
-    journal.forget(undo)
     life.store.save(id, state.replace(change=None))
 
 

@@ -267,7 +267,7 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
     if not spec.privileged:
         rules = (*(device.rule() for device in inputs.devices), *map(parse_rule, spec.device_rules))
         host.append(AllowDevices((*DEFAULT_RULES, *rules)))
-    net_host, net_inside = network_plan.steps(allotment, spec.id, spec.allow_out, _naming(spec, allotment, paths))
+    net_host, net_inside = network_plan.steps(allotment, spec.id, spec.allow_out, naming_of(spec, allotment, paths))
     host += net_host
     if inputs.images:
         host.append(MountLayers(tuple(inputs.images.values()), tuple(inputs.images)))
@@ -347,7 +347,7 @@ def plan_start(spec: Spec, inputs: Inputs, facts: Facts, allotment: Allotment, p
     return plan
 
 
-def _naming(spec: Spec, allotment: Allotment, paths: Paths) -> Naming | None:
+def naming_of(spec: Spec, allotment: Allotment, paths: Paths) -> Naming | None:
     """What the resolver is told of the container, where it has one."""
     if not named_endpoints(allotment, spec.allow_out):
         return None

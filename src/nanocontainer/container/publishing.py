@@ -13,6 +13,7 @@ from ..network.live import TurnBack
 from ..network.model import table_name
 from ..network.publish import PublishPorts, ReservePort
 from .amending import Amendment, Change
+from .connecting import door, endpoints_of
 from .spec import Port
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ class Publish(Change):
         if mode != "bridge":
             why = {
                 "host": "it is in the host's network: all its ports are the host's already",
-                "none": "it has no network (--network none)",
+                "none": "it is on no network",
             }.get(mode, "it shares another container's network: publish the ports there")
             raise Conflict(f"cannot publish ports of container {spec.name}", why)
         for port in self.ports:
@@ -47,14 +48,15 @@ class Publish(Change):
 
     def live(self, live: Live, spec: Spec) -> Amendment:
         state, paths = live.state, live.paths
-        if not state.ip:
+        endpoints = endpoints_of(live)
+        if not endpoints:
             why, hint = "it is connected to no network", f"network connect NETWORK {spec.name}"
             raise Conflict(f"cannot publish ports of container {spec.name}", why, hint)
         wishes = [allot.checked(port) for port in self.ports]
         ports = allot.claim_ports(paths, wishes, live.id, live.life.running, live.kernel)
-        steps: list[Step] = [TurnBack()] if not state.ports else []
+        steps: list[Step] = [TurnBack(door(endpoints).interface)] if not state.ports else []
         steps += [ReservePort(port.host_port, port.protocol, port.host_ip, live.id, paths.state) for port in ports]
-        steps.append(PublishPorts(table_name(paths), state.ip, ports, live.id, paths.state))
+        steps.append(PublishPorts(table_name(paths), door(endpoints).ip, ports, live.id, paths.state))
         had = tuple(Port.from_dict(port.as_dict()) for port in ports)
         return Amendment(state.replace(ports=(*state.ports, *had)), steps)
 

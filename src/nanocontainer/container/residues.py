@@ -20,4 +20,6 @@ Step.elsewhere |= {
     # of a change that was left half done
     "ForgetNames": "nanocontainer.network.enforce",
     "TurnBack": "nanocontainer.network.live",
+    "PlugCable": "nanocontainer.network.live",
+    "SetDefaultRoute": "nanocontainer.network.live",
 }

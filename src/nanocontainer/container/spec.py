@@ -117,6 +117,7 @@ class Spec(Record):
     read_only: bool = False
     shm_size: int = 64 << 20
     network: str = "bridge"
+    unplugged: bool = False  # it has been disconnected from its last network: network is "none"
     networks: tuple[Attachment, ...] = ()
     allow_out: tuple[str, ...] = ()  # rules of what may be reached (network/egress.py); empty: everything
     ports: tuple[Port, ...] = ()

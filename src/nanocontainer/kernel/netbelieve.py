@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 _TYPES = {
     16: "RTM_NEWLINK", 17: "RTM_DELLINK", 18: "RTM_GETLINK", 19: "RTM_SETLINK", 20: "RTM_NEWADDR", 22: "RTM_GETADDR",
-    24: "RTM_NEWROUTE", 26: "RTM_GETROUTE", 28: "RTM_NEWNEIGH", 1 << 8 | 1: "IPCTNL_MSG_CT_GET",
+    24: "RTM_NEWROUTE", 25: "RTM_DELROUTE", 26: "RTM_GETROUTE", 28: "RTM_NEWNEIGH", 1 << 8 | 1: "IPCTNL_MSG_CT_GET",
     10 << 8 | 1: "NFT_MSG_GETTABLE",
 }  # fmt: skip
 _LINK, _ADDRESS, _ROUTE, _NEIGHBOUR = range(4)
-_FAMILIES = {16: _LINK, 17: _LINK, 18: _LINK, 19: _LINK, 20: _ADDRESS, 24: _ROUTE, 26: _ROUTE, 28: _NEIGHBOUR}
+_FAMILIES = {
+    16: _LINK, 17: _LINK, 18: _LINK, 19: _LINK, 20: _ADDRESS, 24: _ROUTE, 25: _ROUTE, 26: _ROUTE, 28: _NEIGHBOUR,
+}  # fmt: skip
 _HEADS = {_LINK: 16, _ADDRESS: 8, _ROUTE: 12, _NEIGHBOUR: 12}  # bytes of the fixed struct
 # attribute → (its name, how its value is shown)
 _ATTRIBUTES: dict[int, dict[int, tuple[str, str]]] = {

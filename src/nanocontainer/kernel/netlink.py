@@ -34,7 +34,7 @@ _SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT = 270, 10, 11, 12
 
 # linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h, if_bridge.h, veth.h
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK, _NEWADDR, _GETADDR = 16, 17, 18, 19, 20, 22
-_NEWROUTE, _GETROUTE, _NEWNEIGH = 24, 26, 28
+_NEWROUTE, _DELROUTE, _GETROUTE, _NEWNEIGH = 24, 25, 26, 28
 _ADDRESS, _IFNAME, _MTU, _PEER, _MASTER, _PROTINFO, _LINKINFO, _NET_NS_PID, _EXT_MASK, _NET_NS_FD = (
     1, 3, 4, 5, 10, 12, 18, 19, 29, 28
 )  # fmt: skip
@@ -45,7 +45,7 @@ _AF_BRIDGE = 7
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _NODAD = 1, 2, 4, 2
 _AF_SPEC, _ADDR_GEN_MODE = 26, 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
-_TABLE_MAIN, _PROTO_BOOT, _SCOPE_GLOBAL, _SCOPE_LINK = 254, 3, 0, 253
+_TABLE_MAIN, _PROTO_BOOT, _SCOPE_GLOBAL, _SCOPE_LINK, _SCOPE_NOWHERE = 254, 3, 0, 253, 255
 _FIB_MATCH = 0x2000
 _ROUTE_KINDS = {"unicast": 1, "local": 2, "blackhole": 6, "unreachable": 7, "prohibit": 8}
 _NUD_NOARP, _NTF_MASTER, _NTF_STICKY, _NDA_LLADDR = 0x40, 0x4, 0x40, 2
@@ -241,6 +241,16 @@ class Links:
         if link:
             body += _number(_RTA_OIF, link if isinstance(link, int) else self.index(link))
         self._ask(f"add route {destination or 'default'}", _NEWROUTE, _CREATE_EXCL, body)
+
+    def delete_route(self, *, gateway: str) -> None:
+        """Delete the default route by a gateway; one that is not there is no error."""
+        family, packed = address_bytes(gateway)
+        body = pack("=BBBBBBBBI", family, 0, 0, 0, _TABLE_MAIN, 0, _SCOPE_NOWHERE, 0, 0) + _attr(_RTA_GATEWAY, packed)
+        try:
+            self._ask(f"delete the default route by {gateway}", _DELROUTE, 0, body)
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                raise
 
     def routes(self) -> list[Route]:
         """All routes of the namespace, of all tables, its own addresses ("local") among them."""

@@ -182,7 +182,7 @@ def allot(
         return Allotment(mode, target, address=_address_of(target, kernel), state=paths.state)
     if mode != "bridge":
         return Allotment(mode, state=paths.state)
-    wishes = _wishes(spec)
+    wanted_ports = wishes(spec)
     names = interfaces(wanted)
     stay = linger()
     store = NetworkStore(paths, kernel)
@@ -191,7 +191,7 @@ def allot(
     try:
         for attachment, network, interface in zip(wanted, networks, names, strict=True):
             got.append(claim_endpoint(paths, network, attachment, interface, id, alive))
-        ports = claim_ports(paths, wishes, id, alive, kernel)
+        ports = claim_ports(paths, wanted_ports, id, alive, kernel)
     except BaseException:
         for endpoint in got:
             release_endpoint(paths, endpoint, id)
@@ -266,7 +266,7 @@ def imagine(spec: Spec, paths: Paths) -> Allotment:
             zip(wanted, networks, interfaces(wanted), strict=True)
         )
     )
-    ports = tuple(port if port.host_port else port.replace(host_port=DYNAMIC[0]) for port in _wishes(spec))
+    ports = tuple(port if port.host_port else port.replace(host_port=DYNAMIC[0]) for port in wishes(spec))
     return Allotment(mode, 0, endpoints, ports, paths.state, linger(), ipv6=store.ipv6)
 
 
@@ -343,7 +343,7 @@ def _address_of(pid: int, kernel: Kernel) -> str:
     return next((address for address in found if not address.startswith("127.")), "")
 
 
-def _wishes(spec: Spec) -> list[Binding]:
+def wishes(spec: Spec) -> list[Binding]:
     """The published ports, checked; with --publish-all also the exposed ones that are not published."""
     wishes = [checked(port) for port in spec.ports]
     if spec.publish_all:

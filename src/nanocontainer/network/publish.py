@@ -97,13 +97,16 @@ class PublishPorts(Step):
             if "File exists" not in error.why:
                 raise
             # We hold claim and socket: what stands there is left from a container that was killed, and not swept yet.
-            for port in self.ports:
-                try:
-                    world.kernel.nft(rules.withdraw(self.table, port))
-                except NanoError:
-                    pass  # this one was free
+            self._withdraw(world.kernel, self.ports)
             world.kernel.nft(script)
         forget_flows(world.kernel, self.ports)
+
+    def _withdraw(self, kernel: Kernel, ports: Iterable[Binding]) -> None:
+        for port in ports:
+            try:
+                kernel.nft(rules.withdraw(self.table, port))
+            except NanoError:
+                pass  # this one was free
 
     def explain(self) -> str:
         shown = [
@@ -146,7 +149,12 @@ class PublishPorts(Step):
         with world.kernel.links() as links:
             if not links.has_table(self.table):
                 return
-        world.kernel.nft(rules.unpublish(self.table, self.ip, ours))
+        try:
+            world.kernel.nft(rules.unpublish(self.table, self.ip, ours))
+        except NanoError as error:
+            if "File exists" not in error.why:
+                raise
+            self._withdraw(world.kernel, ours)  # they lead to another of our addresses by now
         forget_flows(world.kernel, ours)
 
 

@@ -61,7 +61,10 @@ OPENINGS: dict[str, Opening] = {
     "RaiseLoopback": Opening("127.0.0.1 does not answer: what talks to itself fails."),
     "EnsureBridge": Opening("There is no bridge to plug the container into.", needed=("ConnectVeth", "PublishPorts")),
     "HoldAddress": Opening(never=_ITS_UNDO),
-    "TurnBack": Opening(never="it is a step of a container that runs, and of no start"),
+    **dict.fromkeys(
+        ("TurnBack", "PlugCable", "SetDefaultRoute"),
+        Opening(never="it is a step of a container that runs, and of no start"),
+    ),
     "ReservePort": Opening(never=f"{_ITS_UNDO}; to publish no port leave -p out"),
     "ConnectVeth": Opening(
         "No cable: the container has only its loopback, and nobody reaches it. This closes more than it opens.",
