@@ -9,30 +9,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from nanocontainer.network.model import NetworkStore
-from nanocontainer.paths import Paths, new_id
-
 from .nano import Nano
 from .networking import HOST, Machine
 
 
 @pytest.fixture
-def nano(clean: Nano) -> Iterator[Nano]:
+def wired(clean: Nano) -> Iterator[Nano]:
     """Two networks beside the default one: front, and back, which is internal."""
-    store = NetworkStore(Paths(clean.root, clean.runroot))
-    base = store.find("bridge")
-    for number, name in enumerate(("front", "back")):
-        made = {"subnet": f"10.204.{number}.0/24", "gateway": f"10.204.{number}.1"}
-        made |= {"subnet6": f"fd00:204:{number}::/64", "gateway6": f"fd00:204:{number}::1"} if base.subnet6 else {}
-        made |= {"interface": f"nano{store.paths.mark[:6]}{name[0]}"}
-        store.write(base.replace(name=name, id=new_id(), internal=name == "back", **made))
+    clean("network", "create", "--subnet", "10.204.0.0/24", "front")
+    clean("network", "create", "--internal", "back")
     yield clean
     clean.remove_all()
-    for name in ("front", "back"):
-        for place, _, files in os.walk(store.directory(name), topdown=False):
-            for file in files:
-                os.unlink(f"{place}/{file}")
-            os.rmdir(place)
+    clean("network", "rm", "front", "back")
 
 
 def machine_of(nano: Nano, name: str) -> Machine:
@@ -57,7 +45,8 @@ def events(nano: Nano) -> list[str]:
     return [f"{e['Action']} {e['Actor']['Attributes']['name']}" for e in found if e["Type"] == "network"]
 
 
-def test_it_joins_and_leaves_while_it_runs(nano: Nano) -> None:
+def test_it_joins_and_leaves_while_it_runs(wired: Nano) -> None:
+    nano = wired
     nano("run", "-d", "--name", "web", "-p", "18080:80", "tiny", "sleep", "1000")
     nano("run", "-d", "--name", "peer", "--network", "front", "tiny", "sleep", "1000")
     web, peer = machine_of(nano, "web"), machine_of(nano, "peer")
@@ -114,10 +103,12 @@ def test_it_joins_and_leaves_while_it_runs(nano: Nano) -> None:
     assert nano("port", "web").out == "80/tcp -> 0.0.0.0:18080\n"
 
 
-def test_it_is_written_down_for_its_next_start(nano: Nano) -> None:
+def test_it_is_written_down_for_its_next_start(wired: Nano) -> None:
+    nano = wired
     nano("create", "--name", "web", "tiny", "sleep", "1000")
     nano("network", "connect", "front", "web")
-    nano("network", "connect", "--gw-priority", "1", "--driver-opt", "com.docker.network.endpoint.ifname=up0", "back", "web")
+    name = "com.docker.network.endpoint.ifname=up0"
+    nano("network", "connect", "--gw-priority", "1", "--driver-opt", name, "back", "web")
     wrong = nano("network", "connect", "--ip", "10.9.9.9", "bridge", "web", check=False)
     assert wrong.code == 1
     nano("network", "disconnect", "bridge", "web")
@@ -134,16 +125,19 @@ def test_it_is_written_down_for_its_next_start(nano: Nano) -> None:
     nano("exec", "web", "ping", "-c", "1", "10.204.0.1")
 
 
-def test_what_cannot_be_connected(nano: Nano) -> None:
+def test_what_cannot_be_connected(wired: Nano) -> None:
+    nano = wired
     said = []
-    for name, network in (("h", "host"), ("n", "none"), ("c", "container:n")):
-        nano("run", "-d", "--name", f"{name}{name}" if name != "n" else "n" * 2, "--network", network.replace(":n", ":nn"), "tiny", "sleep", "1000")
-        refused = nano("network", "connect", "front", name * 2, check=False)
+    for name, network in (("hh", "host"), ("nn", "none"), ("cc", "container:nn")):
+        nano("run", "-d", "--name", name, "--network", network, "tiny", "sleep", "1000")
+        refused = nano("network", "connect", "front", name, check=False)
         assert refused.code == 1
         said.append(refused.err.split(": ", 2)[2].split("\n")[0])
     assert said == [
-        "it is in the host's network", "it is in private mode (--network none)", "it shares another container's network",
-    ]  # fmt: skip
+        "it is in the host's network",
+        "it is in private mode (--network none)",
+        "it shares another container's network",
+    ]
     nano("network", "disconnect", "none", "nn")
     nano("network", "connect", "front", "nn")
     assert list(networks_of(nano, "nn")) == ["front"]

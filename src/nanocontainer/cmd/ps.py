@@ -170,7 +170,8 @@ def ports(container: Container) -> str:
 
 def networks(container: Container) -> tuple[str, ...]:
     """The names of a container's networks, or its mode."""
-    return tuple(each.network for each in container.spec.networks) or (container.spec.network,)
+    spec = container.spec
+    return tuple(each.network for each in spec.networks) or (() if spec.unplugged else (spec.network,))
 
 
 def network_ids(container: Container) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ def settings(found: Container, paths: Paths, ports: FreeMap) -> dict[str, Any]:
     places = {endpoint.network: endpoint for endpoint in state.endpoints}
     if state.ip and not places and not spec.network.startswith("container:"):
         places = _of_old(found, paths)
-    names = tuple(each.network for each in spec.networks) or (spec.network,)
+    names = tuple(each.network for each in spec.networks) or (() if spec.unplugged else (spec.network,))
     wishes = {each.network: each for each in spec.networks}
     shown = {} if spec.network.startswith("container:") else {
         name: _endpoint(spec, wishes.get(name), places.get(name)) for name in dict.fromkeys((*names, *places))
