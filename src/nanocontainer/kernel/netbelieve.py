@@ -202,7 +202,7 @@ class FakeSocket:
                 reply = pack("=IHHII", 16 + len(content), 16, 0, sequence, 0) + content + bytes(-len(content) & 3)
             else:
                 code = errno.ENODEV
-        elif kind == 26:
+        elif kind == 26 and flags & _DUMP != _DUMP:
             code = errno.ENETUNREACH
         elif kind == 10 << 8 | 1:
             code = 0 if self.machine.tables else errno.ENOENT
