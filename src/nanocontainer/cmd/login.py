@@ -118,13 +118,13 @@ def ask(prompt: str, *, hidden: bool = False) -> str:
     if not os.isatty(0):
         hint = "give --username and --password-stdin"
         raise NanoError("Cannot perform an interactive login from a non TTY device", "", hint)
-    err(prompt)
     before = termios.tcgetattr(0)
     if hidden:
         quiet = [*before]
         quiet[3] &= ~termios.ECHO
-        termios.tcsetattr(0, termios.TCSAFLUSH, quiet)
+        termios.tcsetattr(0, termios.TCSAFLUSH, quiet)  # before the prompt: whoever types at once is not shown
     try:
+        err(prompt)
         line = os.read(0, _LONGEST)
     finally:
         if hidden:

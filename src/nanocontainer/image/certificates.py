@@ -62,8 +62,8 @@ def context(certificates: Certificates, *, verify: bool) -> ssl.SSLContext:
     import ssl
 
     made = ssl.create_default_context()  # honours SSL_CERT_FILE and SSL_CERT_DIR
+    made.check_hostname = False  # urllib3 does it itself then; the ssl module's way fails for addresses in urllib3 1.26
     if not verify:
-        made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
     for file in certificates.authorities:
         try:

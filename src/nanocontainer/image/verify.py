@@ -1,8 +1,10 @@
 """Looking at every byte of an image again: `image verify`. Changes nothing.
 
-A configuration and a manifest are files whose names are the digests of their content. A layer is named by the digest of
-the tar that it was made of (its diff id); as far as that tar can be had back, byte for byte, its digest is the proof.
-Where it cannot, only what was counted when it was unpacked can be compared, and the verdict says so.
+A configuration and a manifest are files whose names are the digests of their content. A layer is named by the digest
+of the tar that it was made of (its diff id): an EROFS image has that tar inside, and the index that the kernel reads
+can be made again from it. A directory has a recipe beside it that puts the tar together again: that proves the content
+of the files, but headers come from the recipe, so a mode that somebody changed goes unseen. Where no recipe could be
+made, only what was counted at the unpacking can be compared. The verdict says which of these it was.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ import os
 from ..errors import Corrupt, NanoError
 from ..record import Record
 from .checkup import tree_size
-from .claims import layer_size
-from .erofs_layer import verify_layer
+from .claims import found_at, layer_size
+from .streams import digested
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,18 +76,29 @@ def _blob(store: ImageStore, part: str, digest: str) -> Check:
 
 def _layer(store: ImageStore, diff_id: str) -> Check:
     place = f"{store.layers}/{diff_id[7:]}"
-    if os.path.isfile(f"{place}.erofs"):
-        try:
-            verify_layer(f"{place}.erofs", diff_id)
-        except (NanoError, OSError) as error:
-            return Check("layer", diff_id, DAMAGED, str(error))
-        return Check("layer", diff_id, PROVEN)
-    if not os.path.isdir(place):
-        return Check("layer", diff_id, DAMAGED, "it is missing")
     try:
-        said, there = layer_size(place), tree_size(place)
+        return Check("layer", diff_id, *_looked_at(place, diff_id))
     except (Corrupt, OSError) as error:
         return Check("layer", diff_id, DAMAGED, str(error))
+
+
+def _looked_at(place: str, diff_id: str) -> tuple[str, str]:
+    """(result, note) of a layer; Corrupt or OSError where it is damaged."""
+    path = found_at(place)
+    if not path:
+        return DAMAGED, "it is missing"
+    if path.endswith(".erofs"):
+        from .erofs_layer import verify_layer
+
+        verify_layer(path, diff_id)
+        return PROVEN, "EROFS image: its archive, and that its index is the one of this archive"
+    said, there = layer_size(place), tree_size(place)
     if said and there != said:
-        return Check("layer", diff_id, DAMAGED, f"its files have {there} bytes, and had {said} when it was unpacked")
-    return Check("layer", diff_id, PLAUSIBLE, "unpacked files: their sizes are right, their content cannot be proven")
+        return DAMAGED, f"its files have {there} bytes, and had {said} when it was unpacked"
+    if not os.path.exists(f"{place}.split"):
+        return PLAUSIBLE, "directory without a recipe: the size is right, the content cannot be proven"
+    from .recipe import put_together
+
+    for _ in digested(put_together(f"{place}.split", place), diff_id, "its content"):
+        pass
+    return PROVEN, "directory: the content of its files; their owners and modes cannot be"
