@@ -230,9 +230,7 @@ class Image:
             where = _device(content)
         count = 1 + (_xattrs_size(node) - 12) // 4 if node.xattrs else 0
         seconds, part = divmod(node.mtime, 1_000_000_000)
-        return _INODE.pack(
-            form, count, mode, 0, node.size, where, number, node.uid, node.gid, seconds, part, links
-        )
+        return _INODE.pack(form, count, mode, 0, node.size, where, number, node.uid, node.gid, seconds, part, links)
 
     def _content(self, node: Node) -> Iterator[bytes]:
         """The blocks of a directory, or of a long link target."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def chosen(store: ImageStore) -> str:
-    """"erofs" or "directory": what the store is told, the environment (NANOCONTAINER_LAYERS), or directories."""
+    """ "erofs" or "directory": what the store is told, the environment (NANOCONTAINER_LAYERS), or directories."""
     form = store.form or os.environ.get("NANOCONTAINER_LAYERS", "")
     if form:
         return checked(form)

@@ -1,8 +1,10 @@
 """Compressing layers, so that the same layer always gives the same bytes: then its blob is known again by its digest.
 
 gzip (RFC 1952) has room for a name and a time: both are left empty, and the level is fixed. zlib, and not a faster
-library that is not on every host: who has it and who has not would write different blobs. zstd (RFC 8878) is written by
-one thread, since the number of threads shows in the result.
+library that is not on every host: who has it and who has not would write different blobs. Compressing is what a push
+waits for, so all processors do it: blocks of a fixed size are compressed on their own, each knowing the end of the one
+before it as a dictionary, end on a byte (Z_SYNC_FLUSH), and are put together to one stream (RFC 1951), as pigz(1) does.
+So the result does not depend on how many there are. zstd (RFC 8878) is written by one thread, since their number shows.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
 KINDS = ("none", "gzip", "zstd")
-_GZIP_LEVEL = 6
+_GZIP_LEVEL = 5
+_BLOCK = 1 << 20  # bytes that are compressed on their own
+_WINDOW = 1 << 15  # how far back deflate looks
+_WORKERS = 8
 _ZSTD_LEVEL = 3
 
 
@@ -39,11 +44,9 @@ def packed(chunks: Iterable[bytes], kind: str) -> Iterator[bytes]:
         yield from chunks
         return
     if kind == "gzip":
-        import zlib
-
-        packer: Any = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
-    else:
-        packer = _zstd()
+        yield from _gzip(chunks)
+        return
+    packer = _zstd()
     if packer is None:
         yield from _zstd_program(chunks)
         return
@@ -51,6 +54,50 @@ def packed(chunks: Iterable[bytes], kind: str) -> Iterator[bytes]:
         if data := packer.compress(chunk):
             yield data
     yield packer.flush()
+
+
+def _gzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    import zlib
+    from collections import deque
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    def compress(block: bytes, before: bytes, last: bool) -> bytes:
+        packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, -15, zdict=before[-_WINDOW:])
+        return packer.compress(block) + packer.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
+
+    yield b"\x1f\x8b\x08" + bytes(6) + b"\xff"  # deflate, no flags, no time, system unknown
+    crc = size = 0
+    workers = min(os.cpu_count() or 1, _WORKERS)
+    waiting: deque[Future[bytes]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            before, blocks = b"", _blocks(chunks)
+            block = next(blocks, b"")
+            while True:
+                following = next(blocks, None)
+                crc, size = zlib.crc32(block, crc), size + len(block)
+                waiting.append(pool.submit(compress, block, before, following is None))
+                while len(waiting) > (2 * workers if following else 0):
+                    yield waiting.popleft().result()
+                if following is None:
+                    break
+                before, block = block, following
+        finally:
+            for job in waiting:
+                job.cancel()
+    yield crc.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of one size; the last one is what is left."""
+    rest = bytearray()
+    for chunk in chunks:
+        rest += chunk
+        while len(rest) >= _BLOCK:
+            yield bytes(rest[:_BLOCK])
+            del rest[:_BLOCK]
+    if rest:
+        yield bytes(rest)
 
 
 def _zstd() -> Any:

@@ -7,7 +7,7 @@ gzip leaves a tenth. A sequence of records, all numbers little-endian, behind a 
     H  length (4)  bytes                            headers, padding, everything that is in no file
     F  length (4)  name  pieces (4)  (offset (8), length (8))...   bytes of that file of the directory
 
-What it makes is held against the diff id before anybody believes it (sources.py). A layer in which one file replaces
+What it makes is held against the diff id by whoever reads it (sources.py). A layer in which one file replaces
 another of the same name has no recipe: the first one's bytes are gone.
 """
 
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 _MAGIC = b"nanocontainer recipe 1\n"
 _LONGEST = 1 << 20  # bytes of one record of headers that are collected before they are written
+_RECORD = 2 * _LONGEST + CHUNK  # bytes of headers in one record, at most
 _NAME = 1 << 16
+_PIECES = 1 << 20
 _RESOLVE = abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_MAGICLINKS
 
 
@@ -123,11 +125,39 @@ class _Reader(TarReader):
         return super()._next()
 
 
+def size_of(path: str) -> int:
+    """Bytes of the tar that a recipe makes, found without looking at any file. Corrupt where the recipe is damaged."""
+    try:
+        with _Unpacked(path) as recipe:
+            return sum(_sizes(recipe))
+    except (OSError, zlib.error, struct.error) as error:
+        raise Corrupt(f"the recipe {path} is damaged", str(error)) from None
+
+
+def _sizes(recipe: _Unpacked) -> Iterator[int]:
+    _check_form(recipe)
+    while not recipe.at_end():
+        if recipe.take(1) == b"H":
+            length = recipe.number(_RECORD)
+            recipe.take(length)
+            yield length
+        else:
+            recipe.take(recipe.number(_NAME))
+            for _ in range(recipe.number(_PIECES)):
+                yield struct.unpack("<QQ", recipe.take(16))[1]
+
+
+def _check_form(recipe: _Unpacked) -> None:
+    if recipe.take(len(_MAGIC)) != _MAGIC:
+        raise zlib.error("it is of another form")
+
+
 def put_together(path: str, directory: str) -> Iterator[bytes]:
     """The tar again. Corrupt where the recipe is damaged, or does not fit the directory."""
     root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield from _records(_Unpacked(path), root)
+        with _Unpacked(path) as recipe:
+            yield from _records(recipe, root)
     except (OSError, zlib.error, struct.error) as error:
         raise Corrupt(f"the recipe {path} is damaged", str(error)) from None
     finally:
@@ -141,6 +171,12 @@ class _Unpacked:
         self._file = open(path, "rb")
         self._decoder = zlib.decompressobj(31)
         self._data = b""
+
+    def __enter__(self) -> _Unpacked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def take(self, size: int) -> bytes:
         while len(self._data) < size:
@@ -167,20 +203,19 @@ class _Unpacked:
 
 
 def _records(recipe: _Unpacked, root: int) -> Iterator[bytes]:
-    if recipe.take(len(_MAGIC)) != _MAGIC:
-        raise zlib.error("it is of another form")
+    _check_form(recipe)
     kernel = Kernel()
     while not recipe.at_end():
         kind = recipe.take(1)
         if kind == b"H":
-            yield recipe.take(recipe.number(2 * _LONGEST + CHUNK))
+            yield recipe.take(recipe.number(_RECORD))
             continue
         if kind != b"F":
             raise zlib.error(f"a record of the kind {kind!r}")
         name = recipe.take(recipe.number(_NAME))
         fd = kernel.openat2(root, os.fsdecode(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, 0, _RESOLVE)
         try:
-            for _ in range(recipe.number(1 << 20)):
+            for _ in range(recipe.number(_PIECES)):
                 offset, left = struct.unpack("<QQ", recipe.take(16))
                 while left:
                     piece = os.pread(fd, min(left, CHUNK), offset)

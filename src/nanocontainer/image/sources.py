@@ -32,7 +32,11 @@ class LayerTar:
 
     def chunks(self) -> Iterator[bytes]:
         """The tar; Corrupt at its end where it is not what diff_id says."""
-        return digested(self._open(), self.diff_id, f"layer {self.was[7:19]} in the store", self.size)
+        try:
+            yield from digested(self._open(), self.diff_id, f"layer {self.was[7:19]} in the store", self.size)
+        except Corrupt as error:
+            what = f"layer {self.was[7:19]} in the store is damaged"
+            raise Corrupt(what, error.why, "remove the image, and pull it again") from None
 
 
 class Sources:
@@ -69,13 +73,13 @@ def _layer(store: ImageStore, diff_id: str) -> LayerTar:
             size = tar_size(file.read(2048), file.name)
         return LayerTar(diff_id, size, diff_id, lambda: tar_chunks(f"{place}.erofs"))
     if os.path.exists(f"{place}.split"):
-        from .recipe import put_together
+        from .recipe import put_together, size_of
 
         try:
-            digest, size = measured(lambda: put_together(f"{place}.split", place))
+            size = size_of(f"{place}.split")
         except Corrupt:
-            digest, size = "", 0  # damaged: the directory itself is still there
-        if digest == diff_id:
+            pass  # the directory itself is still there
+        else:
             return LayerTar(diff_id, size, diff_id, lambda: put_together(f"{place}.split", place))
     digest, size = measured(lambda: layertar.tar_of(place, layer=True))
     return LayerTar(digest, size, diff_id, lambda: layertar.tar_of(place, layer=True))
