@@ -114,6 +114,12 @@ def resolver_pid(engine: Engine) -> int:
     raise AssertionError(f"nobody holds it: {rows}")
 
 
+def kill_resolver(engine: Engine) -> None:
+    os.kill(resolver_pid(engine), signal.SIGKILL)
+    while resolver_call.runs(engine.paths):
+        time.sleep(0.001)
+
+
 def test_names_of_containers(net: Net) -> None:
     web = net.container("alpha", "web", "www", "Site")
     other = net.container("alpha", "other", "www")
@@ -234,9 +240,7 @@ def test_killed_it_comes_back_and_ends_by_itself(net: Net) -> None:
     web = net.container("alpha", "web")
     gateway, paths = net.gateway("alpha"), net.engine.paths
     assert texts(ask(web, gateway, "web")) == [web.ip]
-    os.kill(resolver_pid(net.engine), signal.SIGKILL)
-    while resolver_call.runs(paths):
-        time.sleep(0.001)
+    kill_resolver(net.engine)
     revive(paths, Kernel(), 0)
     revive(paths, Kernel(), 0)
     assert texts(ask(web, gateway, "web")) == [web.ip]
@@ -291,3 +295,25 @@ def test_hostile_clients(net: Net) -> None:
     assert texts(ask(web, gateway, "web")) == [web.ip]
     time.sleep(0.1)
     assert texts(ask(web, gateway, "web", tcp=True)) == [web.ip]
+
+
+def test_beside_another_server_on_port_53(net: Net) -> None:
+    """dnsmasq, unbound and others listen on all addresses: then ours takes another port, and nobody notices."""
+    others = [HOST.serve(53, "udp"), HOST.serve(53, "tcp")]
+    try:
+        web = net.container("alpha", "web")
+        gateway, table = net.gateway("alpha"), f"inet {table_name(net.engine.paths)}_dns"
+        assert texts(ask(web, gateway, "web")) == texts(ask(web, gateway, "web", tcp=True)) == [web.ip]
+        assert gateway in nft.run(f"list table {table}\n")
+        nft.run(f"delete table {table}\n")  # somebody has flushed all
+        resolver_call.tell(net.engine.paths)
+        assert texts(ask(web, gateway, "web")) == [web.ip]
+        kill_resolver(net.engine)
+        revive(net.engine.paths, Kernel(), 0)
+        assert texts(ask(web, gateway, "web")) == [web.ip]
+        kill_resolver(net.engine)
+        web.stop()
+        assert table not in nft.run("list tables\n"), "nor is anything left of one that was killed"
+    finally:
+        for sock in others:
+            sock.close()

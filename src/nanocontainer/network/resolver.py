@@ -186,27 +186,25 @@ class Resolver:
         self.watch(sock.fileno(), select.EPOLLIN, lambda _: handler(sock))
 
     def _leave(self, pair: tuple[str, str]) -> None:
-        from .resolver_sockets import PORT, withdraw
-
-        sock, place = self.served.pop(pair)
+        sock, _ = self.served.pop(pair)
         self.forget(sock.fileno())
         sock.close()
-        if place.port != PORT:
-            withdraw(self.kernel, self._table, place)
 
     def _redirect(self) -> list[str]:
-        """Lead port 53 to where we are, where another program has that; again after somebody has flushed the table."""
+        """Lead port 53 to where we are, where another program has that; again when we are told that somebody has
+        flushed all tables. What a resolver that was killed has left of that goes."""
         from ..errors import NanoError
-        from .resolver_sockets import PORT, lead
+        from .resolver_sockets import PORT, lead, withdraw
 
-        failures = []
-        for _, place in self.served.values():
-            if place.port != PORT:
-                try:
-                    lead(self.kernel, self._table, place)
-                except NanoError as error:
-                    failures.append(str(error))
-        return failures
+        elsewhere = [place for _, place in self.served.values() if place.port != PORT]
+        try:
+            if elsewhere:
+                lead(self.kernel, self._table, elsewhere)
+            else:
+                withdraw(self.kernel, self._table)
+        except NanoError as error:
+            return [str(error)]
+        return []
 
     @property
     def kernel(self) -> Kernel:
@@ -562,6 +560,7 @@ def main(note: int) -> NoReturn:
     finally:
         for pair in list(resolver.served):
             resolver._leave(pair)
+        resolver._redirect()
         for path in (socket_path(paths), lock_path(paths)):  # as long as we hold the lock nobody else makes them
             try:
                 os.unlink(path)

@@ -19,6 +19,7 @@ Rules
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 
 import dns.edns
@@ -193,6 +194,7 @@ def _of_ours(question: Question, records: list[dns.rdata.Rdata]) -> bytes:
     return _encoded(made, question.limit)
 
 
+@lru_cache(4096)  # to parse the text takes as long as all the rest
 def _address_record(address: str) -> dns.rdata.Rdata:
     kind = dns.rdatatype.AAAA if ":" in address else dns.rdatatype.A
     return dns.rdata.from_text(dns.rdataclass.IN, kind, address)

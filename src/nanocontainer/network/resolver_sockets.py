@@ -18,6 +18,8 @@ from ..record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..kernel.calls import Kernel
 
 PORT = 53
@@ -66,22 +68,35 @@ def listen(address: str, kind: str) -> tuple[sockets.socket, Place]:
     return sock, Place(address, kind, sock.getsockname()[1])
 
 
-def lead(kernel: Kernel, table: str, place: Place) -> None:
-    """Lead port 53 to where we are, whatever stood there: a resolver that was killed had another port (nft(8))."""
-    withdraw(kernel, table, place)
-    key, value = _element(place)
-    kernel.nft(f"add element inet {table} {key} : {value} }}\n")
+def detour(table: str) -> str:
+    """The name of the table of such an engine (model.table_name)."""
+    return f"{table}_dns"
 
 
-def withdraw(kernel: Kernel, table: str, place: Place) -> None:
-    """The inverse. Nothing may stand there, or the table may be gone."""
-    key, _ = _element(place)
-    try:
-        kernel.nft(f"delete element inet {table} {key} }}\n")
-    except NanoError:
-        pass
+def lead(kernel: Kernel, table: str, places: Iterable[Place]) -> None:
+    """Lead port 53 to where we are, whatever was led where before. May be run at any time (nft(8))."""
+    t = f"inet {detour(table)}"
+    kinds = "{ type %s . inet_proto . inet_service : %s . inet_service; }"
+    lines = [
+        f"add table {t}",
+        f"delete table {t}",
+        f"add table {t}",
+        f"add map {t} places {kinds % (('ipv4_addr',) * 2)}",
+        f"add map {t} places6 {kinds % (('ipv6_addr',) * 2)}",
+        f"add chain {t} prerouting {{ type nat hook prerouting priority -101; policy accept; }}",
+        f"add rule {t} prerouting dnat ip to ip daddr . meta l4proto . th dport map @places",
+        f"add rule {t} prerouting dnat ip6 to ip6 daddr . meta l4proto . th dport map @places6",
+    ]
+    for each in places:
+        name = "places6" if ":" in each.address else "places"
+        lines.append(
+            f"add element {t} {name} {{ {each.address} . {each.kind} . {PORT} : {each.address} . {each.port} }}"
+        )
+    kernel.nft("".join(f"{line}\n" for line in lines))
 
 
-def _element(place: Place) -> tuple[str, str]:
-    name = "resolver6" if ":" in place.address else "resolver"
-    return f"{name} {{ {place.address} . {place.kind} . {PORT}", f"{place.address} . {place.port}"
+def withdraw(kernel: Kernel, table: str) -> None:
+    """Take the table away, if there is one."""
+    with kernel.links() as links:
+        if links.has_table(detour(table)):
+            kernel.nft(f"delete table inet {detour(table)}\n")

@@ -22,7 +22,7 @@ from ..paths import Paths, make_dirs, write_file
 from ..plan.step import Step, World
 from . import resolver_call
 from .registration import Registration, path_of
-from .resolver_sockets import PORT, lead, listen, places
+from .resolver_sockets import PORT, lead, listen, places, withdraw
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,8 +130,22 @@ class EnsureResolver(Step):
         )
 
     def undo(self, world: World) -> None:
-        """Nothing but a word: it ends by itself when no container needs it."""
-        resolver_call.tell(Paths(self.state, self.run))
+        """Nothing but a word: it ends by itself when no container needs it. If it was killed, what it has left goes."""
+        paths = Paths(self.state, self.run)
+        resolver_call.tell(paths)
+        if not os.path.isdir(paths.networks):
+            return
+        lock = _take_lock(paths)
+        if lock >= 0:
+            try:
+                withdraw(world.kernel, self.table)
+                for path in (resolver_call.socket_path(paths), resolver_call.lock_path(paths)):
+                    try:
+                        os.unlink(path)
+                    except FileNotFoundError:
+                        pass
+            finally:
+                os.close(lock)
 
 
 def revive(paths: Paths, kernel: Kernel, linger: int) -> None:
@@ -191,8 +205,8 @@ def _start(kernel: Kernel, paths: Paths, lock: int, gateways: tuple[str, ...], t
     try:
         for address, kind in places(*gateways):
             bound.append(listen(address, kind))
-            if bound[-1][1].port != PORT:
-                lead(kernel, table, bound[-1][1])
+        if elsewhere := [place for _, place in bound if place.port != PORT]:
+            lead(kernel, table, elsewhere)
         held = {
             "state": paths.state, "run": paths.run, "lock": lock, "listener": listener.fileno(), "linger": linger,
             "sockets": [[sock.fileno(), place.as_dict()] for sock, place in bound],
