@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -22,10 +23,11 @@ from nanocontainer.network import resolver_call
 from nanocontainer.network.model import NetworkStore, table_name
 from nanocontainer.network.registration import Registration, names_of
 from nanocontainer.network.resolver_steps import EnsureResolver, RegisterNames, revive
-from nanocontainer.paths import make_dirs
+from nanocontainer.paths import Paths, make_dirs
 from nanocontainer.plan.step import World
 
 from .nameserver import answers, ask, nameserver, said, texts
+from .nano import Nano
 from .networking import HOST, LAN_OUTSIDE, Container, Engine, Machine, make_outside
 
 
@@ -95,11 +97,9 @@ def outside() -> Iterator[Machine]:
     os.close(machine.netns)
 
 
-def resolver_pid(engine: Engine) -> int:
-    """The process that holds the lock, as the kernel tells (flock(2), proc_locks(5))."""
-    inode = os.stat(resolver_call.lock_path(engine.paths)).st_ino
-    with open("/proc/locks") as file:
-        rows = [line.split() for line in file]
+def resolver_pid(engine: Engine | Nano) -> int:
+    """The process that has the lock open."""
+    inode = os.stat(resolver_call.lock_path(paths_of(engine))).st_ino
     for name in os.listdir("/proc"):
         if name.isdecimal():
             try:
@@ -111,12 +111,16 @@ def resolver_pid(engine: Engine) -> int:
                 continue
             if inode in files:
                 return int(name)
-    raise AssertionError(f"nobody holds it: {rows}")
+    raise AssertionError("nobody has it open")
 
 
-def kill_resolver(engine: Engine) -> None:
+def paths_of(engine: Engine | Nano) -> Paths:
+    return engine.paths if isinstance(engine, Engine) else Paths(engine.root, engine.runroot)
+
+
+def kill_resolver(engine: Engine | Nano) -> None:
     os.kill(resolver_pid(engine), signal.SIGKILL)
-    while resolver_call.runs(engine.paths):
+    while resolver_call.runs(paths_of(engine)):
         time.sleep(0.001)
 
 
@@ -317,3 +321,44 @@ def test_beside_another_server_on_port_53(net: Net) -> None:
     finally:
         for sock in others:
             sock.close()
+
+
+def test_by_the_command(clean: Nano) -> None:
+    for name in ("names", "more"):
+        clean("network", "create", name)
+    try:
+        clean("run", "-d", "--name", "web", "--network", "names", "--network-alias", "www", "tiny", "sleep", "1000")
+        clean("run", "-d", "--name", "far", "--network", "more", "tiny", "sleep", "1000")
+        clean("run", "-d", "--name", "client", "--network", "names", "--dns-search", "example.com",
+              "--add-host", "host:host-gateway", "tiny", "sleep", "1000")  # fmt: skip
+        found = json.loads(clean("inspect", "client").out)[0]
+        place = found["NetworkSettings"]["Networks"]["names"]
+        gateways = [place["Gateway"], place["IPv6Gateway"]]
+        resolv = clean("exec", "client", "cat", "/etc/resolv.conf").out
+        assert resolv.startswith(f"nameserver {gateways[0]}\nsearch example.com\n") and "ndots:0" in resolv
+        hosts = clean("exec", "client", "cat", "/etc/hosts").out
+        assert all(f"{gateway}\thost\n" in hosts for gateway in gateways)
+        shared = clean("run", "--rm", "--network", "container:client", "tiny", "cat", "/etc/resolv.conf").out
+        assert shared == resolv
+        client = Machine(os.open(f"/proc/{found['State']['Pid']}/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+        try:
+            web = json.loads(clean("inspect", "web").out)[0]["NetworkSettings"]["Networks"]["names"]
+            for gateway in gateways:
+                assert texts(ask(client, gateway, "www")) == [web["IPAddress"]]
+                assert texts(ask(client, gateway, "web", "AAAA")) == [web["GlobalIPv6Address"]]
+            kill_resolver(clean)
+            clean("ps")  # any command that looks at a container that needs it
+            assert texts(ask(client, gateways[0], "web")) == [web["IPAddress"]]
+            clean("network", "connect", "more", "client")
+            assert len(texts(ask(client, gateways[0], "far"))) == 1
+            clean("network", "disconnect", "more", "client")
+            assert not texts(ask(client, gateways[0], "far.more"))
+            clean("rm", "-f", "web")
+            assert not texts(ask(client, gateways[0], "web.names"))
+        finally:
+            assert client.netns is not None
+            os.close(client.netns)
+    finally:
+        clean.remove_all()
+        for name in ("names", "more"):
+            clean("network", "rm", name, check=False)
