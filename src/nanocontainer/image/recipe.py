@@ -170,7 +170,7 @@ class _Unpacked:
     def __init__(self, path: str) -> None:
         self._file = open(path, "rb")
         self._decoder = zlib.decompressobj(31)
-        self._data = b""
+        self._data, self._at = b"", 0
 
     def __enter__(self) -> _Unpacked:
         return self
@@ -179,21 +179,28 @@ class _Unpacked:
         self._file.close()
 
     def take(self, size: int) -> bytes:
-        while len(self._data) < size:
-            packed = self._decoder.unconsumed_tail or self._file.read(CHUNK)
-            if not packed:
+        end = self._at + size
+        while len(self._data) < end:
+            if not self._more():
                 raise zlib.error("it ends too early")
-            self._data += self._decoder.decompress(packed, 4 * CHUNK)
-        data, self._data = self._data[:size], self._data[size:]
+            end = self._at + size
+        data = self._data[self._at : end]
+        self._at = end
         return data
 
     def at_end(self) -> bool:
-        while not self._data and not self._decoder.eof:
+        return self._at == len(self._data) and not self._more()
+
+    def _more(self) -> bool:
+        """Unpack some more; what has been taken is forgotten. False at the end of the stream."""
+        plain = b""
+        while not plain and not self._decoder.eof:
             packed = self._decoder.unconsumed_tail or self._file.read(CHUNK)
             if not packed:
                 raise zlib.error("it ends too early")
-            self._data = self._decoder.decompress(packed, 4 * CHUNK)
-        return not self._data
+            plain = self._decoder.decompress(packed, 4 * CHUNK)
+        self._data, self._at = self._data[self._at :] + plain, 0
+        return bool(plain)
 
     def number(self, most: int) -> int:
         (number,) = struct.unpack("<I", self.take(4))

@@ -12,6 +12,7 @@ directory gets its index last.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 
@@ -236,20 +237,32 @@ def _named(files: dict[str, _File], path: str) -> None:
 
 
 def write_named(chunks: Iterator[bytes], path: str) -> None:
-    """Write a file under another name, and give it its own when it is whole. What is no regular file (a device, a
-    fifo) is written to as it is."""
-    special = os.path.exists(path) and not os.path.isfile(path)
-    if special and os.path.isdir(path):
+    """Write a file without a name (O_TMPFILE), and give it its own when it is whole: who is killed leaves nothing. What
+    is no regular file (a device, a fifo) is written to as it is."""
+    if os.path.isdir(path):
         raise InvalidInput(f"cannot write {path}", "it is a directory", "give the name of a file")
+    special = os.path.exists(path) and not os.path.isfile(path)
     real = os.path.realpath(path)  # what a link points to is replaced, and not the link
-    temporary = path if special else f"{os.path.dirname(real)}/.{os.path.basename(real)[:200]}.{os.getpid()}.tmp"
+    temporary = f"{os.path.dirname(real)}/.{os.path.basename(real)[:200]}.{os.getpid()}.tmp"
+    named = special
     try:
-        with open(temporary, "wb") as file:
+        if special:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        else:
+            try:
+                fd = os.open(os.path.dirname(real), os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # NFS and others
+                    raise
+                fd, named = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), True
+        with open(fd, "wb") as file:
             _write(chunks, file)
             if not special:
                 os.fsync(file.fileno())
-        if not special:
-            os.rename(temporary, real)
+                if not named:
+                    # an fd of a directory, though unused, has Python call linkat(2), which follows such a link
+                    os.link(f"/proc/self/fd/{file.fileno()}", temporary, src_dir_fd=file.fileno())
+                os.rename(temporary, real)
     except BaseException as error:
         if not special:
             remove_tree(temporary)
