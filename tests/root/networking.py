@@ -51,9 +51,11 @@ class Machine:
     def serve(self, port: int, protocol: str = "tcp", address: str = "0.0.0.0") -> socket.socket:
         """A socket that listens there."""
         with self.inside():
-            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM)
+            sock = socket.socket(family_of(address), socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM)
         sock.settimeout(PATIENCE)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if ":" in address:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((address, port))
         if protocol == "tcp":
             sock.listen(64)
@@ -62,7 +64,7 @@ class Machine:
     def call(self, address: str, port: int, timeout: float = PATIENCE) -> socket.socket:
         """A TCP connection from there. TimeoutError or ConnectionRefusedError."""
         with self.inside():
-            sock = socket.socket()
+            sock = socket.socket(family_of(address))
         try:
             sock.settimeout(timeout)
             sock.connect((address, port))
@@ -96,7 +98,7 @@ class Machine:
     def asks(self, server: socket.socket, address: str, port: int) -> str:
         """The same as talks_to, with datagrams."""
         with self.inside():
-            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            client = socket.socket(family_of(address), socket.SOCK_DGRAM)
         with client:
             client.settimeout(PATIENCE)
             client.connect((address, port))
@@ -107,6 +109,10 @@ class Machine:
             assert client.recv(100) == b"back"
         seen: str = peer[0]
         return seen
+
+
+def family_of(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 HOST = Machine()
@@ -129,6 +135,10 @@ class Container(Machine):
     @property
     def ip(self) -> str:
         return self.allotment.ip
+
+    @property
+    def ip6(self) -> str:
+        return self.allotment.ip6
 
     def start(self, steps: int = 1000) -> Container:
         """Execute the steps, or only so many more of them."""
@@ -193,6 +203,10 @@ class Engine:
         return NetworkStore(self.paths).find("bridge").gateway
 
     @property
+    def gateway6(self) -> str:
+        return NetworkStore(self.paths).find("bridge").gateway6
+
+    @property
     def interface(self) -> str:
         return NetworkStore(self.paths).find("bridge").interface
 
@@ -220,18 +234,22 @@ def make_namespace() -> Machine:
 
 
 LAN_HOST, LAN_OUTSIDE = "198.51.100.1", "198.51.100.2"
+LAN_HOST6, LAN_OUTSIDE6 = "2001:db8::1", "2001:db8::2"
 
 
 def make_outside() -> Machine:
-    """A machine on the host's LAN, 198.51.100.2, which sends everything it has no route for to the host."""
+    """A machine on the host's LAN, 198.51.100.2 and 2001:db8::2, which sends all it has no route for to the host."""
     machine = make_namespace()
     assert machine.netns is not None
     with Kernel().links(machine.netns) as links:
         links.add_veth("eth0", "lan0")
         links.add_address("eth0", LAN_OUTSIDE, 24)
+        links.add_address("eth0", LAN_OUTSIDE6, 64)
     with Kernel().links() as links:
         links.add_address("lan0", LAN_HOST, 24)
+        links.add_address("lan0", LAN_HOST6, 64)
         links.set_link("lan0", up=True)
     with Kernel().links(machine.netns) as links:
         links.add_route(gateway=LAN_HOST)
+        links.add_route(gateway=LAN_HOST6)
     return machine

@@ -16,7 +16,7 @@ from nanocontainer.kernel.netlink import Address, Link, Route
 from nanocontainer.lean import dumps
 from nanocontainer.network import allot, model, plan, rules
 from nanocontainer.network.allot import Allotment, Binding, Endpoint
-from nanocontainer.network.bridge import AddDefaultRoute, ConnectVeth, EnsureBridge, HoldAddress
+from nanocontainer.network.bridge import AddDefaultRoute, ConnectVeth, EnsureBridge, HoldAddress, JoinBridge
 from nanocontainer.network.model import Network
 from nanocontainer.network.namespace import EnterNetworkNamespace, MakeNetworkNamespace
 from nanocontainer.network.publish import PublishPorts, ReservePort, forget_flows
@@ -65,8 +65,8 @@ def test_each_mode_has_its_steps() -> None:
     host, inside = plan.steps(allotment(), ID)
     assert kinds(inside) == ["EnterNetworkNamespace"]
     assert kinds(host) == [
-        "MakeNetworkNamespace", "RaiseLoopback", "EnsureBridge", "HoldAddress", "ConnectVeth", "AddAddress",
-        "AddDefaultRoute", "ReservePort", "ReservePort", "PublishPorts",
+        "MakeNetworkNamespace", "RaiseLoopback", "EnsureBridge", "HoldAddress", "ConnectVeth", "GuardSource",
+        "JoinBridge", "AddAddress", "AddDefaultRoute", "ReservePort", "ReservePort", "PublishPorts",
     ]  # fmt: skip
     assert "AddDefaultRoute" not in kinds(plan.steps(allotment(internal=True), ID)[0])
     assert "PublishPorts" not in kinds(plan.steps(allotment(ports=()), ID)[0])
@@ -110,16 +110,16 @@ def test_the_way_back_is_taken_also_when_something_fails() -> None:
 
 def test_a_bridge_that_stands_costs_two_questions_and_no_nft(tmp_path: Path) -> None:
     step = bridge(tmp_path)
-    world = recording_world({"links.link": Link(5, "nano0", up=True, kind="bridge"), "links.has_table": True})
+    world = recording_world({"links.link": Link(5, "nano0", up=True, kind="bridge"), "links.has_element": True})
     step.do(world)
-    assert noted(world) == ["links.link('nano0')", "links.has_table('" + step.table + "')"]
+    assert noted(world) == ["links.link('nano0')", f"links.has_element({step.table!r}, 'bridges', 'nano0')"]
 
 
 def test_a_missing_bridge_is_made_and_set_up_last(tmp_path: Path) -> None:
     step = bridge(tmp_path)
     world = recording_world({"read_file": b"0\n"})
     step.do(world)
-    calls = [call for call in noted(world) if not call.startswith(("links.link(", "links.has_table("))]
+    calls = [call for call in noted(world) if not call.startswith(("links.link(", "links.has_"))]
     assert calls[:3] == [
         "links.route_to('172.30.0.1')",
         "links.add_bridge('nano0', mac='02:42:ac:1e:00:01', mtu=1400)",
@@ -222,7 +222,7 @@ def forwarding(tmp_path: Path, **answers: Any) -> list[str]:
     step.do(world)
     calls = noted(world)
     assert calls.index("links.add_address('nano0', 'fd00:1::1', 64)") < calls.index(f"nft({step.script!r})")
-    assert calls[-1] == "links.set_link('nano0', up=True)"
+    assert calls[-2:] == ["links.set_link('nano0', up=True)", "links.receive('::1', 'nano0')"]
     return [call.replace("/proc/sys/net/ipv6/conf/", "") for call in calls if "ipv6/conf/" in call]
 
 
@@ -261,15 +261,15 @@ def endpoints() -> tuple[Endpoint, ...]:
 def test_two_networks_have_their_steps_one_after_the_other() -> None:
     host, _ = plan.steps(Allotment("bridge", 0, endpoints(), PORTS[:1], "/state", 0, ipv6=True), ID)
     assert kinds(host) == [
-        "MakeNetworkNamespace", "RaiseLoopback", "EnsureBridge", "HoldAddress", "ConnectVeth", "AddAddress",
-        "EnsureBridge", "HoldAddress", "ConnectVeth", "AddAddress", "AddAddress", "AddDefaultRoute",
-        "ReservePort", "PublishPorts",
+        "MakeNetworkNamespace", "RaiseLoopback", "EnsureBridge", "HoldAddress", "ConnectVeth", "GuardSource",
+        "JoinBridge", "AddAddress", "EnsureBridge", "HoldAddress", "ConnectVeth", "GuardSource", "JoinBridge",
+        "AddAddress", "AddAddress", "AddDefaultRoute", "ReservePort", "PublishPorts",
     ]  # fmt: skip
     assert host[0] == MakeNetworkNamespace(deaf=True)
-    assert host[11] == AddDefaultRoute("172.30.0.1", "fd00:1::1")
-    assert [(step.name, step.ipv6, step.hairpin) for step in host if isinstance(step, ConnectVeth)] == [
-        ("eth0", False, True), ("eth1", True, False),
-    ]  # fmt: skip
+    assert host[15] == AddDefaultRoute("172.30.0.1", "fd00:1::1")
+    cables = [(step.name, step.ipv6) for step in host if isinstance(step, ConnectVeth)]
+    assert cables == [("eth0", False), ("eth1", True)]
+    assert [step.hairpin for step in host if isinstance(step, JoinBridge)] == [True, True]
     left = kinds([step for step in host if step.residue != "init"][::-1])
     assert left == ["PublishPorts", "ReservePort", "HoldAddress", "EnsureBridge", "HoldAddress", "EnsureBridge"]
 
@@ -307,7 +307,7 @@ def test_both_addresses_are_held_and_given() -> None:
 def test_a_network_without_ipv6_keeps_its_interfaces_out_of_it() -> None:
     world = recording_world()
     world["netns"] = 42
-    ConnectVeth("nano0", "veth1", "02:42:ac:1e:00:02", name="eth7", ipv6=False).do(world)
+    ConnectVeth("veth1", "02:42:ac:1e:00:02", name="eth7", ipv6=False).do(world)
     assert noted(world)[1] == "links.forgo_ipv6('eth7')"
 
 
@@ -321,7 +321,8 @@ def test_a_lost_lease_stops_the_start(tmp_path: Path) -> None:
 def test_the_cable_is_made_from_inside() -> None:
     world = recording_world({"links.index": [3, 9]})
     world["netns"] = 42
-    ConnectVeth(bridge="nano0", link="veth1", mac="02:42:ac:1e:00:02", mtu=1400).do(world)
+    ConnectVeth(link="veth1", mac="02:42:ac:1e:00:02", mtu=1400).do(world)
+    JoinBridge(bridge="nano0", link="veth1", mac="02:42:ac:1e:00:02").do(world)
     assert noted(world) == [
         "links.add_veth('eth0', 'veth1', mac='02:42:ac:1e:00:02', mtu=1400)",
         "links.index('nano0')",
@@ -468,11 +469,14 @@ def test_addresses_and_ports_are_claimed(tmp_path: Path) -> None:
     )
     found = allotted(tmp_path, spec)
     assert [(port.container_port, port.protocol) for port in found.ports] == [(80, "tcp"), (81, "tcp"), (9, "udp")]
-    assert found.ports[1].host_ip == ""
+    assert found.ports[1].host_ip == "0.0.0.0"  # of IPv4 alone
     chosen = found.ports[2].host_port
     assert 49153 <= chosen <= 65535
     assert claimed(tmp_path) == sorted(
-        [f"networks/bridge/leases/{found.ip}", "ports/tcp-any-8080", "ports/tcp-any-8081", f"ports/udp-any-{chosen}"]
+        [
+            f"networks/bridge/leases/{found.ip}", "ports/tcp-any-8080", "ports/tcp-0.0.0.0-8081",
+            f"ports/udp-any-{chosen}",
+        ]
     )
     assert found.mac.startswith("02:42:")
     again = allotted(tmp_path, Spec(image="x"), id="b" * 64)
@@ -548,7 +552,8 @@ def test_a_random_port_that_another_program_has_is_passed_over(tmp_path: Path) -
         (Port(80, 70000), InvalidInput),
         (Port(80, 80, "", "icmp"), InvalidInput),
         (Port(80, 80, "localhost"), InvalidInput),
-        (Port(80, 80, "::1"), Unsupported),
+        (Port(80, 80, "::1"), InvalidInput),  # the container has no IPv6
+        (Port(80, 80, "fe80::1"), Unsupported),
     ],
 )
 def test_bad_ports(tmp_path: Path, port: Port, error: type[Exception]) -> None:

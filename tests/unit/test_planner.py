@@ -177,7 +177,7 @@ def test_no_snapshot_is_of_a_plan_that_is_not_tested() -> None:
 
 def test_a_default_run_is_a_list_that_one_can_read() -> None:
     made = plan(network="bridge")
-    assert 25 <= len(made) <= 52
+    assert 25 <= len(made) <= 54
     explained = explain(made)
     assert len(explained.undo) == sum(step.residue != "init" for step in made)
     assert not any(step.sync for step in explained.steps)  # no handshake in it: host steps, Clone, inside steps

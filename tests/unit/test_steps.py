@@ -61,6 +61,7 @@ BY_NAME: dict[str, Any] = {
     "prefix": 24, "propagation": "rprivate", "protocol": "tcp", "host_ip": "", "mac": "02:42:0a:00:00:02", "user": "0",
     "mode": 0o20666, "profile": "default", "machine": "x86_64", "kernel": "6.12.0",
     "allowed": ("a.example.com:443", "10.0.0.0/8"),
+    "addresses": ("10.0.0.2", "fd00::2"),
     "attributes": ("ro",), "groups": (), "options": ("size=1",), "env": ("A=b",), "args": ("true",),
 }  # fmt: skip
 
@@ -105,7 +106,7 @@ PAGES = frozenset(
     proc_pid_root(5) proc_sys(5) sysfs(5) tmpfs(5) capabilities(7) cgroup_namespaces(7) cgroups(7) credentials(7) ip(7)
     ipc_namespaces(7) keyrings(7) mount_namespaces(7) mq_overview(7) namespaces(7) netdevice(7) network_namespaces(7)
     pid_namespaces(7) pipe(7) pty(7) udp(7) rtnetlink(7) shm_overview(7) uts_namespaces(7) bridge(8) nft(8)
-    sysctl(8)""".split()
+    sysctl(8) tc-bpf(8)""".split()
 )
 
 

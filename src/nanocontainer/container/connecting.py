@@ -13,8 +13,7 @@ from ..network.allot import Allotment, Endpoint, exit_of
 from ..network.leases import DEFAULT, Attachment
 from ..network.live import PlugCable, SetDefaultRoute, TurnBack
 from ..network.model import NetworkStore, lock_path, table_name
-from ..network.plan import endpoint_steps, naming_steps
-from ..network.publish import PublishPorts, ReservePort
+from ..network.plan import endpoint_steps, naming_steps, port_steps
 from ..paths import read_file
 from .amending import Amendment, Change
 from .planner import naming_of
@@ -81,10 +80,11 @@ class Connect(Change):
         ports = state.ports
         after: list[Step] = []
         if not before:
-            bindings = allot.claim_ports(paths, allot.wishes(spec), live.id, live.life.running, kernel)
-            steps += [ReservePort(one.host_port, one.protocol, one.host_ip, live.id, paths.state) for one in bindings]
+            wishes = allot.wishes(spec)
+            allot.fits(wishes, bool(new.ip6))
+            bindings = allot.claim_ports(paths, wishes, live.id, live.life.running, kernel, ipv6=bool(new.ip6))
+            steps += port_steps(paths, endpoints, bindings, live.id)
             if bindings:
-                steps.append(PublishPorts(table_name(paths), new.ip, bindings, live.id, paths.state))
                 after.append(TurnBack(new.interface))
             ports = tuple(Port.from_dict(one.as_dict()) for one in bindings)
         undo, moved = move_ports(live, before, endpoints)
@@ -174,9 +174,9 @@ def places(store: NetworkStore, spec: Spec, state: State) -> tuple[Endpoint, ...
     return tuple(found)
 
 
-def door(endpoints: tuple[Endpoint, ...]) -> Endpoint:
+def doors(endpoints: tuple[Endpoint, ...]) -> list[Endpoint]:
     """Where its published ports lead to: as network/plan.py has it."""
-    return exit_of(endpoints) or endpoints[0]
+    return [each for each in endpoints if each in allot.published_on(endpoints)]
 
 
 def routes(before: tuple[Endpoint, ...], after: tuple[Endpoint, ...]) -> list[Step]:
@@ -194,11 +194,14 @@ def move_ports(
     live: Live, before: tuple[Endpoint, ...], after: tuple[Endpoint, ...]
 ) -> tuple[list[Step], list[Step]]:
     """(what is taken back, what is done instead) where published ports lead to another address from now on."""
-    if not before or not after or door(before).ip == door(after).ip:
+    had, have = (
+        (four.ip if four else "", six.ip6 if six else "") for four, six in map(allot.published_on, (before, after))
+    )
+    if not before or not after or had == have:
         return [], []
     old = _kinds(live, "PublishPorts")
-    moved = [step.replace(ip=door(after).ip) for step in old]
-    return old, [TurnBack(door(after).interface), *moved] if moved else []
+    moved = [step.replace(ip=have[0], ip6=have[1]) for step in old]
+    return old, [*(TurnBack(each.interface) for each in doors(after)), *moved] if moved else []
 
 
 def enforcement(live: Live, spec: Spec, endpoint: Endpoint, *, first: bool) -> list[Step]:
@@ -220,7 +223,7 @@ def leaving(live: Live, endpoint: Endpoint) -> list[Step]:
     network = endpoint.network
     directory = f"{live.paths.networks}/{network.name}"
     found = [step for step in live.journalled() if _is_of(step, directory)]
-    cable = PlugCable(network.interface, endpoint.link, endpoint.mac, network.mtu, endpoint.interface)
+    cable = PlugCable(endpoint.link, endpoint.mac, network.mtu, endpoint.interface)
     named = [step for step in live.journalled() if isinstance(step, PlugCable) and step.link == endpoint.link]
     return [*(named or [cable]), *found]
 

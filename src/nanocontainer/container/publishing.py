@@ -10,10 +10,10 @@ from __future__ import annotations
 from ..errors import Conflict, InvalidInput, NotFound
 from ..network import allot
 from ..network.live import TurnBack
-from ..network.model import table_name
+from ..network.plan import port_steps
 from ..network.publish import PublishPorts, ReservePort
 from .amending import Amendment, Change
-from .connecting import door, endpoints_of
+from .connecting import doors, endpoints_of
 from .spec import Port
 
 TYPE_CHECKING = False
@@ -53,10 +53,11 @@ class Publish(Change):
             why, hint = "it is connected to no network", f"network connect NETWORK {spec.name}"
             raise Conflict(f"cannot publish ports of container {spec.name}", why, hint)
         wishes = [allot.checked(port) for port in self.ports]
-        ports = allot.claim_ports(paths, wishes, live.id, live.life.running, live.kernel)
-        steps: list[Step] = [TurnBack(door(endpoints).interface)] if not state.ports else []
-        steps += [ReservePort(port.host_port, port.protocol, port.host_ip, live.id, paths.state) for port in ports]
-        steps.append(PublishPorts(table_name(paths), door(endpoints).ip, ports, live.id, paths.state))
+        ipv6 = any(endpoint.ip6 for endpoint in endpoints)
+        allot.fits(wishes, ipv6)
+        ports = allot.claim_ports(paths, wishes, live.id, live.life.running, live.kernel, ipv6=ipv6)
+        steps: list[Step] = [TurnBack(each.interface) for each in doors(endpoints)] if not state.ports else []
+        steps += port_steps(paths, endpoints, ports, live.id)
         had = tuple(Port.from_dict(port.as_dict()) for port in ports)
         return Amendment(state.replace(ports=(*state.ports, *had)), steps)
 

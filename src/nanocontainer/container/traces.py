@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
 _OLD = 60.0  # seconds
-_ELEMENT = re.compile(r"(\w+) \. (?:(\d+\.\d+\.\d+\.\d+) \. )?(\d+) : (\d+\.\d+\.\d+\.\d+) \. (\d+)")
+_ELEMENT = re.compile(r"(\w+) \. (?:([\da-f]*[.:][\da-f.:]*) \. )?(\d+) : ([\da-f.:]+) \. (\d+)")
 
 
 def _found(
@@ -175,7 +175,7 @@ def _lingering(paths: Paths, network: Network) -> bool:
 def _rules(life: Lifecycle, table: str, up: set[str], networks: list[Network], sick: set[str]) -> Iterator[Found]:
     try:
         # each by itself: of two lists in one script some versions find only one
-        text = "".join(life.kernel.nft(f"list map inet {table} {name}\n") for name in ("ports", "ports_at"))
+        text = "".join(life.kernel.nft(f"list map inet {table} {name}\n") for name in rules.MAPS)
         bridges = set(re.findall(r'"([^"]+)"', life.kernel.nft(f"list set inet {table} bridges\n")))
     except NanoError as error:
         hint = "with no container running: nft delete table inet " + table
@@ -183,23 +183,32 @@ def _rules(life: Lifecycle, table: str, up: set[str], networks: list[Network], s
         return
     for protocol, address, port, ip, inner in _ELEMENT.findall(text):
         binding = Binding(int(inner), int(port), address, protocol)
-        owner = owner_of(f"{ports_directory(life.paths)}/{port_name(protocol, address, int(port))}")
+        anywhere = ("",) if address else ("", "::" if ":" in ip else "0.0.0.0")
+        owner = next(
+            filter(None, (owner_of(f"{ports_directory(life.paths)}/{port_name(protocol, each or address, int(port))}")
+                          for each in anywhere)), "",
+        )  # fmt: skip
         if owner in sick or (owner and life.running(owner) and _holds(life.paths, networks, ip, owner)):
             continue
         yield _found(
             "stale-port-rule", f"{address or '*'}:{port}/{protocol}", f"leads to {ip}:{inner}, where no container is",
-            "removed", cure=partial(life.kernel.nft, rules.withdraw(table, binding)),
+            "removed", cure=partial(_withdraw, life, table, binding, ":" in ip),
         )  # fmt: skip
-    subnets = {each.interface: each.subnet for each in networks}
+    subnets = {each.interface: (each.subnet, each.subnet6) for each in networks}
     for interface in sorted(bridges - up):
         cure = None
         if interface in subnets:
-            cure = partial(life.kernel.nft, rules.forget(table, interface, subnets[interface]))
+            cure = partial(life.kernel.nft, rules.forget(table, interface, *subnets[interface]))
         yield _found(
             "stale-bridge-rule", interface, f"table {table} has rules for this bridge, which is not there",
             "removed" if cure else "", "" if cure else f"with no container running: nft delete table inet {table}",
             cure,
         )  # fmt: skip
+
+
+def _withdraw(life: Lifecycle, table: str, port: Binding, six: bool) -> None:
+    for line in rules.withdraw(table, port, not six, six):
+        life.kernel.nft(line)
 
 
 def _holds(paths: Paths, networks: list[Network], ip: str, owner: str) -> bool:

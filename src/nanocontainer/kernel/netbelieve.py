@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 _TYPES = {
     16: "RTM_NEWLINK", 17: "RTM_DELLINK", 18: "RTM_GETLINK", 19: "RTM_SETLINK", 20: "RTM_NEWADDR", 22: "RTM_GETADDR",
-    24: "RTM_NEWROUTE", 25: "RTM_DELROUTE", 26: "RTM_GETROUTE", 28: "RTM_NEWNEIGH", 1 << 8 | 1: "IPCTNL_MSG_CT_GET",
-    10 << 8 | 1: "NFT_MSG_GETTABLE",
+    24: "RTM_NEWROUTE", 25: "RTM_DELROUTE", 26: "RTM_GETROUTE", 28: "RTM_NEWNEIGH", 36: "RTM_NEWQDISC",
+    44: "RTM_NEWTFILTER", 1 << 8 | 1: "IPCTNL_MSG_CT_GET", 10 << 8 | 1: "NFT_MSG_GETTABLE",
+    10 << 8 | 13: "NFT_MSG_GETSETELEM",
 }  # fmt: skip
-_LINK, _ADDRESS, _ROUTE, _NEIGHBOUR = range(4)
+_LINK, _ADDRESS, _ROUTE, _NEIGHBOUR, _TRAFFIC = range(5)
 _FAMILIES = {
     16: _LINK, 17: _LINK, 18: _LINK, 19: _LINK, 20: _ADDRESS, 24: _ROUTE, 25: _ROUTE, 26: _ROUTE, 28: _NEIGHBOUR,
+    36: _TRAFFIC, 44: _TRAFFIC,
 }  # fmt: skip
-_HEADS = {_LINK: 16, _ADDRESS: 8, _ROUTE: 12, _NEIGHBOUR: 12}  # bytes of the fixed struct
+_HEADS = {_LINK: 16, _ADDRESS: 8, _ROUTE: 12, _NEIGHBOUR: 12, _TRAFFIC: 20}  # bytes of the fixed struct
 # attribute → (its name, how its value is shown)
 _ATTRIBUTES: dict[int, dict[int, tuple[str, str]]] = {
     _LINK: {
@@ -34,9 +36,14 @@ _ATTRIBUTES: dict[int, dict[int, tuple[str, str]]] = {
         28: ("IFLA_NET_NS_FD", "known"), 29: ("IFLA_EXT_MASK", "skip"),
     },
     _ADDRESS: {1: ("IFA_ADDRESS", "address"), 2: ("IFA_LOCAL", "address"), 4: ("IFA_BROADCAST", "address")},
-    _ROUTE: {1: ("RTA_DST", "address"), 4: ("RTA_OIF", "index"), 5: ("RTA_GATEWAY", "address")},
+    _ROUTE: {
+        1: ("RTA_DST", "address"), 4: ("RTA_OIF", "index"), 5: ("RTA_GATEWAY", "address"),
+        6: ("RTA_PRIORITY", "number"),
+    },
     _NEIGHBOUR: {2: ("NDA_LLADDR", "mac")},
+    _TRAFFIC: {1: ("TCA_KIND", "text"), 2: ("TCA_OPTIONS", "filter")},
 }  # fmt: skip
+_HOOKS = {0xFFFFFFF1: "TC_H_CLSACT", 0xFFFFFFF2: "TC_H_CLSACT+TC_H_MIN_INGRESS"}
 _PORT = {4: ("IFLA_BRPORT_MODE", "bit"), 33: ("IFLA_BRPORT_ISOLATED", "bit")}
 _CREATE, _EXCLUSIVE, _REPLACE, _DUMP = 0x400, 0x200, 0x100, 0x300
 _PROTOCOLS = {0: "NETLINK_ROUTE", 12: "NETLINK_NETFILTER"}
@@ -127,6 +134,9 @@ class FakeSocket:
         if kind in (22, 1 << 8 | 1):  # of all addresses; of the flows to one port, in both families
             parts += [f"nfgen_family={_DOMAINS[body[0]]}"] if kind >> 8 else []
             return f"{{{', '.join(parts)}}}"
+        if kind == 10 << 8 | 13:
+            table, name = (body[at + 4 : at + size].rstrip(b"\0").decode() for at, size in _outline(body)[:2])
+            return f"{{{', '.join(parts)}, NFTA_SET_ELEM_LIST_TABLE={table}, NFTA_SET_ELEM_LIST_SET={name}}}"
         if family is None:
             return f"{{{', '.join(parts)}, NFTA_TABLE_NAME={value(body[8:].rstrip(bytes(1)), self.machine.names)}}}"
         parts += self._head(family, body)
@@ -145,7 +155,10 @@ class FakeSocket:
             _, _, index, _, flags, _ = unpack_from("=BxHiHBB", body)
             names = "NTF_MASTER" + ("|NTF_STICKY" if flags & 0x40 else "")
             return [f"ndm_ifindex={self._index(index)}", "ndm_state=NUD_NOARP", f"ndm_flags={names}"]
-        return [f"rtm_dst_len={body[1]}"]
+        if family == _TRAFFIC:
+            _, index, _, parent, _ = unpack_from("=BxxxiIII", body)
+            return [f"tcm_ifindex={self._index(index)}", f"tcm_parent={_HOOKS.get(parent, parent)}"]
+        return [f"rtm_dst_len={body[1]}"] + (["rtm_type=RTN_LOCAL"] if body[7] == 2 else [])
 
     def _attributes(self, table: dict[int, tuple[str, str]], body: bytes, at: int) -> list[str]:
         said = []
@@ -172,6 +185,8 @@ class FakeSocket:
             return value(int.from_bytes(data, "little"), names)
         if how == "port":
             return f"{{{', '.join(self._attributes(_PORT, data, 0))}}}"
+        if how == "filter":
+            return f"{{TCA_BPF_OPS={unpack_from('=H', data, 4)[0]} instructions, TCA_BPF_FLAG_ACT_DIRECT}}"
         if how == "info":
             return self._link_info(data)
         return str(int.from_bytes(data, "little"))
@@ -204,7 +219,7 @@ class FakeSocket:
                 code = errno.ENODEV
         elif kind == 26 and flags & _DUMP != _DUMP:
             code = errno.ENETUNREACH
-        elif kind == 10 << 8 | 1:
+        elif kind in (10 << 8 | 1, 10 << 8 | 13):
             code = 0 if self.machine.tables else errno.ENOENT
         elif kind == 16 and flags & _CREATE:
             for made in (name, self._peer(body)):
@@ -243,6 +258,16 @@ def _flags(flags: int, kind: int) -> list[str]:
         if flags & bit:
             said.append(name)
     return said
+
+
+def _outline(body: bytes) -> list[tuple[int, int]]:
+    """(place, size) of the attributes behind a struct nfgenmsg."""
+    found, at = [], 4
+    while at + 4 <= len(body):
+        size = unpack_from("=H", body, at)[0]
+        found.append((at, size))
+        at += max(size, 4) + 3 & ~3
+    return found
 
 
 def _text(kind: int, text: str) -> bytes:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # linux/netlink.h
 _ROUTE, _NETFILTER = 0, 12
-_REQUEST, _ACK, _DUMP, _CREATE_EXCL, _CREATE_REPLACE = 0x1, 0x4, 0x300, 0x600, 0x500
+_REQUEST, _ACK, _DUMP, _CREATE, _CREATE_EXCL, _CREATE_REPLACE = 0x1, 0x4, 0x300, 0x400, 0x600, 0x500
 _DUMP_INTERRUPTED, _CAPPED, _ACK_TLVS, _NESTED = 0x10, 0x100, 0x200, 0x8000
 _ERROR, _DONE, _ERROR_TEXT = 2, 3, 1
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT = 270, 10, 11, 12
@@ -44,11 +44,18 @@ _IFF_UP = 1
 _AF_BRIDGE = 7
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _NODAD = 1, 2, 4, 2
 _AF_SPEC, _ADDR_GEN_MODE = 26, 8
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
-_TABLE_MAIN, _PROTO_BOOT, _SCOPE_GLOBAL, _SCOPE_LINK, _SCOPE_NOWHERE = 254, 3, 0, 253, 255
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
+_TABLE_LOCAL, _TABLE_MAIN, _PROTO_BOOT = 255, 254, 3
+_SCOPE_GLOBAL, _SCOPE_LINK, _SCOPE_NOWHERE = 0, 253, 255
 _FIB_MATCH = 0x2000
 _ROUTE_KINDS = {"unicast": 1, "local": 2, "blackhole": 6, "unreachable": 7, "prohibit": 8}
 _NUD_NOARP, _NTF_MASTER, _NTF_STICKY, _NDA_LLADDR = 0x40, 0x4, 0x40, 2
+
+# linux/pkt_sched.h, pkt_cls.h
+_NEWQDISC, _NEWTFILTER, _TCA_KIND, _TCA_OPTIONS = 36, 44, 1, 2
+_CLSACT, _CLSACT_INGRESS = 0xFFFFFFF1, 0xFFFFFFF2
+_BPF_OPS_LEN, _BPF_OPS, _BPF_FLAGS, _DIRECT_ACTION = 4, 5, 8, 1
+_ALL_FRAMES = int.from_bytes(b"\0\3", sys.byteorder)  # ETH_P_ALL, in network order
 
 LOOPBACK = 1  # the index of lo, in every namespace
 
@@ -192,6 +199,22 @@ class Links:
             if error.errno != errno.EAFNOSUPPORT:
                 raise
 
+    def filter_ingress(self, index: int, program: bytes) -> None:
+        """Let a program of classic BPF (struct sock_filter[]) judge each frame that comes in by an interface; what it
+        returns is done (tc-bpf(8), direct-action). Replaces the one that is there. OSError(ENOENT): the kernel lacks
+        sch_ingress or cls_bpf."""
+        hook = pack("=BxxxiIII", 0, index, 0xFFFF0000, _CLSACT, 0) + _text(_TCA_KIND, "clsact")
+        try:
+            self._ask(f"open the hook of link {index}", _NEWQDISC, _CREATE_EXCL, hook)
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                raise
+        options = _attr(_BPF_OPS_LEN, pack("=H", len(program) // 8)) + _attr(_BPF_OPS, program)
+        options += _number(_BPF_FLAGS, _DIRECT_ACTION)
+        body = pack("=BxxxiIII", 0, index, 1, _CLSACT_INGRESS, 1 << 16 | _ALL_FRAMES) + _text(_TCA_KIND, "bpf")
+        body += _attr(_TCA_OPTIONS | _NESTED, options)
+        self._ask(f"filter what comes in by link {index}", _NEWTFILTER, _CREATE_REPLACE, body)
+
     # --- addresses
 
     def add_addresses(self, link: str, addresses: list[tuple[str, int]]) -> None:
@@ -252,6 +275,18 @@ class Links:
             if error.errno != errno.ESRCH:
                 raise
 
+    def receive(self, address: str, link: str) -> None:
+        """Let an address be one of the host's also for what comes in by another interface: a route of kind "local" that
+        leads out of it, behind all others (ip-route(8)). One that is there is no error."""
+        family, packed = address_bytes(address)
+        body = pack("=BBBBBBBBI", family, len(packed) * 8, 0, 0, _TABLE_LOCAL, _PROTO_BOOT, 0, _ROUTE_KINDS["local"], 0)
+        body += _attr(_RTA_DST, packed) + _number(_RTA_OIF, self.index(link)) + _number(_RTA_PRIORITY, 4096)
+        try:
+            self._ask(f"receive {address} by {link}", _NEWROUTE, _CREATE, body)
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                raise
+
     def routes(self) -> list[Route]:
         """All routes of the namespace, of all tables, its own addresses ("local") among them."""
         return [_route(answer) for answer in self._ask("list routes", _GETROUTE, _DUMP, bytes(12))]
@@ -272,9 +307,20 @@ class Links:
     def has_table(self, name: str) -> bool:
         """Whether nftables has a table of this name in family inet. 0.03 ms, where loading libnftables costs 1."""
         body = pack("=BBH", 1, 0, 0) + _attr(1, name.encode() + b"\0")  # nfgenmsg: NFPROTO_INET; NFTA_TABLE_NAME
+        return self._knows(f"look up nftables table {name}", 1, body)  # NFT_MSG_GETTABLE
+
+    def has_element(self, table: str, name: str, interface: str) -> bool:
+        """Whether the set of this name in a table of family inet holds an interface's name; not where there is no such
+        table or set, either."""
+        key = _attr(_NESTED | 1, _attr(1, interface.encode().ljust(16, b"\0")))  # NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE
+        body = pack("=BBH", 1, 0, 0) + _text(1, table) + _text(2, name) + _attr(_NESTED | 3, _attr(_NESTED | 1, key))
+        return self._knows(f"look up {interface} in set {name}", 13, body)  # NFT_MSG_GETSETELEM
+
+    def _knows(self, what: str, kind: int, body: bytes) -> bool:
+        """Whether nftables finds what is asked for."""
         route, self._sock = self._sock, self._open(_NETFILTER)
         try:
-            self._ask(f"look up nftables table {name}", 10 << 8 | 1, 0, body)  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETTABLE
+            self._ask(what, 10 << 8 | kind, 0, body)  # NFNL_SUBSYS_NFTABLES
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):
                 return False
@@ -287,13 +333,17 @@ class Links:
     def bind_port(self, protocol: str, address: str, port: int) -> int:
         """An open socket bound to a port and not listening: nobody else can have the port while it is open.
 
-        protocol: tcp, udp, sctp; address: IPv4, empty for all. OSError(EADDRINUSE) where it is taken. Close-on-exec.
+        protocol: tcp, udp, sctp; address: IPv4 or IPv6 (of that family alone: "::" is all of IPv6), empty for all of
+        IPv4, "*" for all of both. OSError(EADDRINUSE) where it is taken. Close-on-exec.
         """
+        family = sockets.AF_INET6 if ":" in address or address == "*" else sockets.AF_INET
         kind = sockets.SOCK_DGRAM if protocol == "udp" else sockets.SOCK_STREAM
         number = {"tcp": sockets.IPPROTO_TCP, "udp": sockets.IPPROTO_UDP, "sctp": 132}[protocol]
-        place = (address or "0.0.0.0", port)
+        place = ("::" if address == "*" else address or "0.0.0.0", port)
         try:
-            sock = sockets.socket(sockets.AF_INET, kind | sockets.SOCK_CLOEXEC, number)
+            sock = sockets.socket(family, kind | sockets.SOCK_CLOEXEC, number)
+            if family == sockets.AF_INET6:
+                sock.setsockopt(sockets.IPPROTO_IPV6, sockets.IPV6_V6ONLY, address != "*")
             try:
                 sock.bind(place)
             except OSError as error:

@@ -13,7 +13,7 @@ from ..errors import Conflict, InvalidInput, NanoError, NotFound, Unsupported
 from ..kernel.calls import Kernel
 from ..paths import claim, is_there, release
 from ..record import Record
-from .addresses import check_mac, mac_of, number6_of, number_of, parse, subnet_of
+from .addresses import check_mac, mac_of, number6_of, number_of, parse, subnet_of, text_of
 from .leases import Attachment, claim_address, claim_address6, name_of, port_name, port_owner, ports_directory
 from .model import DEFAULT, Network, NetworkStore
 
@@ -30,7 +30,8 @@ LINGER = 5  # seconds that a bridge outlives its last container; NANOCONTAINER_L
 
 
 class Binding(Record):
-    """A published port as it is bound. host_ip empty: all IPv4 addresses of the host. Fields as those of Port."""
+    """A published port as it is bound. host_ip empty: all addresses of the host, IPv6 ones where the container has one;
+    0.0.0.0, ::: all of that family. Fields as those of Port."""
 
     container_port: int
     host_port: int
@@ -187,11 +188,13 @@ def allot(
     stay = linger()
     store = NetworkStore(paths, kernel)
     networks = _different(wanted, [store.find(each.network) for each in wanted])
+    ipv6 = any(network.subnet6 for network in networks)
+    fits(wanted_ports, ipv6)
     got: list[Endpoint] = []
     try:
         for attachment, network, interface in zip(wanted, networks, names, strict=True):
             got.append(claim_endpoint(paths, network, attachment, interface, id, alive))
-        ports = claim_ports(paths, wanted_ports, id, alive, kernel)
+        ports = claim_ports(paths, wanted_ports, id, alive, kernel, ipv6=ipv6)
     except BaseException:
         for endpoint in got:
             release_endpoint(paths, endpoint, id)
@@ -238,14 +241,23 @@ def release_endpoint(paths: Paths, endpoint: Endpoint, id: str) -> None:
 
 
 def claim_ports(
-    paths: Paths, wishes: Iterable[Binding], id: str, alive: Callable[[str], bool], kernel: Kernel
+    paths: Paths,
+    wishes: Iterable[Binding],
+    id: str,
+    alive: Callable[[str], bool],
+    kernel: Kernel,
+    *,
+    ipv6: bool = False,
 ) -> tuple[Binding, ...]:
-    """Claim ports of the host for container id, all or none; those without a number get a free one. Conflict."""
+    """Claim ports of the host for container id, all or none; those without a number get a free one. Conflict.
+
+    ipv6: whether the container has an IPv6 address, and ports of no certain address are published there, too.
+    """
     got: list[Binding] = []
     try:
         for port in wishes:
             take = _claim_port if port.host_port else _claim_any_port
-            got.append(take(paths, port, id, alive, kernel))
+            got.append(take(paths, port, id, alive, kernel, ipv6))
     except BaseException:
         for each in got:
             release(f"{ports_directory(paths)}/{port_name(each.protocol, each.host_ip, each.host_port)}", id)
@@ -266,7 +278,9 @@ def imagine(spec: Spec, paths: Paths) -> Allotment:
             zip(wanted, networks, interfaces(wanted), strict=True)
         )
     )
-    ports = tuple(port if port.host_port else port.replace(host_port=DYNAMIC[0]) for port in wishes(spec))
+    wanted_ports = wishes(spec)
+    fits(wanted_ports, any(network.subnet6 for network in networks))
+    ports = tuple(port if port.host_port else port.replace(host_port=DYNAMIC[0]) for port in wanted_ports)
     return Allotment(mode, 0, endpoints, ports, paths.state, linger(), ipv6=store.ipv6)
 
 
@@ -321,6 +335,25 @@ def exit_of(endpoints: tuple[Endpoint, ...], *, six: bool = False) -> Endpoint |
     return min(able, key=lambda each: (-each.priority, each.network.name), default=None)
 
 
+def published_on(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint | None, Endpoint | None]:
+    """The endpoints to which published ports of IPv4 and of IPv6 lead: those through which answers leave. A container
+    on internal networks only is reached by the host alone, on its first one."""
+    first = endpoints[0] if endpoints else None
+    six = next((each for each in endpoints if each.ip6), None)
+    return exit_of(endpoints) or first, exit_of(endpoints, six=True) or six
+
+
+def fits(ports: Iterable[Binding], ipv6: bool) -> None:
+    """InvalidInput where a port is wanted on an IPv6 address and the container has none."""
+    for port in ports:
+        if ":" in port.host_ip and not ipv6:
+            raise InvalidInput(
+                f"cannot publish port [{port.host_ip}]:{port.host_port or ''}:{port.container_port}/{port.protocol}",
+                "the container has no IPv6 address, to which it could lead",
+                "leave the address out, or use a network with IPv6: network create --ipv6 NAME",
+            )
+
+
 def linger() -> int:
     """Seconds that bridges and the resolver stay when the last container has left (NANOCONTAINER_LINGER)."""
     text = os.environ.get("NANOCONTAINER_LINGER", "")
@@ -360,11 +393,12 @@ def checked(port: Port | Binding) -> Binding:
         raise InvalidInput(f"cannot publish port {shown}", f"protocol {port.protocol!r} is not one of tcp, udp, sctp")
     if not 0 < port.container_port < 65536 or not 0 <= port.host_port < 65536:
         raise InvalidInput(f"cannot publish port {shown}", "a port is a number from 1 to 65535")
-    if ":" in host_ip:
-        hint = "leave the address out, or give 127.0.0.1 for this host alone"
-        raise Unsupported(f"cannot publish port {shown}", "ports are published on IPv4 addresses only", hint)
-    if host_ip and not number_of(host_ip, "host address of a published port"):
-        host_ip = ""  # 0.0.0.0
+    if host_ip:
+        number, bits = parse(host_ip, "host address of a published port")
+        if bits == 128 and number >> 118 == 0xFE80 >> 6:
+            why = "a link-local address means another machine on each link"
+            raise Unsupported(f"cannot publish port {shown}", why, "name another address, or none")
+        host_ip = text_of(number, bits)
     return Binding(port.container_port, port.host_port, host_ip, port.protocol)
 
 
@@ -375,7 +409,7 @@ def _exposed(text: str) -> Binding:
     return checked(Binding(int(port), 0, "", protocol or "tcp"))
 
 
-def _claim_port(paths: Paths, port: Binding, id: str, alive: Callable[[str], bool], _: Kernel) -> Binding:
+def _claim_port(paths: Paths, port: Binding, id: str, alive: Callable[[str], bool], *_: object) -> Binding:
     name = port_name(port.protocol, port.host_ip, port.host_port)
     holder = claim(f"{ports_directory(paths)}/{name}", id, alive)
     if holder:
@@ -383,7 +417,9 @@ def _claim_port(paths: Paths, port: Binding, id: str, alive: Callable[[str], boo
     return port
 
 
-def _claim_any_port(paths: Paths, port: Binding, id: str, alive: Callable[[str], bool], kernel: Kernel) -> Binding:
+def _claim_any_port(
+    paths: Paths, port: Binding, id: str, alive: Callable[[str], bool], kernel: Kernel, ipv6: bool
+) -> Binding:
     """A random free port: one that nobody of ours claims on any address, and no other program has bound now."""
     directory = ports_directory(paths)
     low, high = DYNAMIC
@@ -393,7 +429,7 @@ def _claim_any_port(paths: Paths, port: Binding, id: str, alive: Callable[[str],
             if port_owner(directory, port.protocol, number):
                 continue
             try:
-                kernel.close(links.bind_port(port.protocol, port.host_ip, number))
+                kernel.close(links.bind_port(port.protocol, bind_address(port.host_ip, ipv6), number))
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     continue
@@ -402,6 +438,11 @@ def _claim_any_port(paths: Paths, port: Binding, id: str, alive: Callable[[str],
                 return port.replace(host_port=number)
     why = f"256 random ports of {low}-{high} are all in use"
     raise Conflict(f"no free port for {port.container_port}/{port.protocol}", why, "give one: -p HOST:CONTAINER")
+
+
+def bind_address(host_ip: str, ipv6: bool) -> str:
+    """The address at which a port is reserved (Links.bind_port): all of both families where it is published in both."""
+    return host_ip or "*" * ipv6
 
 
 def port_taken(port: int, protocol: str, owner: str) -> Conflict:

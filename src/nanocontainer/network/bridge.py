@@ -27,7 +27,7 @@ import fcntl
 import os
 
 from ..errors import Conflict
-from ..paths import FileLock, is_claimed, release
+from ..paths import FileLock, Paths, claims, is_claimed, release
 from ..plan.step import Step, World
 from . import rules
 from .leases import name_of
@@ -68,6 +68,7 @@ class EnsureBridge(Step):
     subnet6: str = ""
     icc: bool = True  # whether its containers reach each other
     masquerade: bool = True  # whether who leaves takes the host's address
+    metadata: bool = True  # whether the metadata services of clouds may be asked
 
     @property
     def prefix(self) -> int:
@@ -84,7 +85,10 @@ class EnsureBridge(Step):
 
     @property
     def script(self) -> str:
-        return rules.base(self.table, self.interface, self.subnet, self.internal)
+        return rules.base(
+            self.table, self.interface, self.subnet, self.internal, self.subnet6,
+            icc=self.icc, masquerade=self.masquerade, metadata=self.metadata,
+        )  # fmt: skip
 
     def do(self, world: World) -> None:
         kernel = world.kernel
@@ -99,7 +103,7 @@ class EnsureBridge(Step):
     def _stands(self, links: Links) -> bool:
         """Being up is the last thing that _make does: who is up is complete. Somebody may have flushed our table."""
         link = links.link(self.interface)
-        return link is not None and link.up and links.has_table(self.table)
+        return link is not None and link.up and links.has_element(self.table, "bridges", self.interface)
 
     def _make(self, kernel: Kernel, links: Links) -> None:
         link = links.link(self.interface)
@@ -114,7 +118,7 @@ class EnsureBridge(Step):
             except OSError as error:
                 if error.errno != errno.EEXIST:
                     raise
-        kernel.nft(self.script)
+        self._set_rules(kernel, links, begun=link is not None)
         if kernel.read_file("/proc/sys/net/ipv4/ip_forward").strip() != b"1":
             kernel.write_file("/proc/sys/net/ipv4/ip_forward", b"1")
         # lets 127.0.0.1:PORT of the host be sent out to a container; the guard chain keeps others from using it
@@ -125,6 +129,26 @@ class EnsureBridge(Step):
             if self.subnet6:
                 self._forward6(kernel)
         links.set_link(self.interface, up=True)
+        if self.subnet6:
+            links.receive("::1", self.interface)
+
+    def _set_rules(self, kernel: Kernel, links: Links, *, begun: bool) -> None:
+        """This bridge's rules; and those of all who are there, if somebody has flushed them. begun: it is there."""
+        script = self.script
+        if (begun or self._has_neighbours()) and not links.has_table(self.table):
+            from .restore import restoration
+
+            script = restoration(self.paths, kernel) + script
+        kernel.nft(script)
+
+    def _has_neighbours(self) -> bool:
+        """Whether a container is on another network."""
+        own, networks = self.directory, os.path.dirname(self.directory)
+        return any(is_claimed(f"{place}/leases") for name in claims(networks) if (place := f"{networks}/{name}") != own)
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(os.path.dirname(os.path.dirname(self.lock)))
 
     def _check_free(self, links: Links) -> None:
         for subnet, gateway, prefix in (
@@ -193,7 +217,10 @@ class EnsureBridge(Step):
                 f"    echo 1 >{_CONF6}/all/forwarding\n"
                 "fi"
             )
-        return "\n".join([*lines, f"ip link set {name} up"])
+        lines.append(f"ip link set {name} up")
+        if self.subnet6:
+            lines.append(f"ip -6 route append local ::1 dev {name} table local metric 4096")
+        return "\n".join(lines)
 
     def undone(self) -> str:
         return f"nft 'add table inet {self.table}; delete table inet {self.table}'\nip link delete {self.interface}"
@@ -232,7 +259,7 @@ class EnsureBridge(Step):
         """Under the lock of all networks: this bridge goes, and the table when it was the last one in it."""
         with kernel.links() as links:
             if links.has_table(self.table):
-                kernel.nft(rules.forget(self.table, self.interface, self.subnet))
+                kernel.nft(rules.forget(self.table, self.interface, self.subnet, self.subnet6))
                 if "elements" not in kernel.nft(f"list set inet {self.table} bridges"):
                     kernel.nft(f"delete table inet {self.table}")
             links.delete_link(self.interface)
@@ -318,7 +345,43 @@ class HoldAddress(Step):
 
 
 class ConnectVeth(Step):
-    """A cable: one end is the container's interface, the other is plugged into the bridge.
+    """A cable: one end is the container's interface, the other is the host's, plugged in nowhere yet."""
+
+    side: ClassVar[Side] = "host"
+
+    link: str
+    mac: str
+    mtu: int = 1500
+    name: str = "eth0"
+    ipv6: bool = True  # False: the network has none, and the interface gets not even a link-local address
+
+    def reads(self) -> tuple[str, ...]:
+        return ("netns",)
+
+    def do(self, world: World) -> None:
+        with world.kernel.links(world["netns"]) as inside:
+            inside.add_veth(self.name, self.link, mac=self.mac, mtu=self.mtu)
+            if not self.ipv6:
+                inside.forgo_ipv6(self.name)
+
+    def explain(self) -> str:
+        return (
+            f"Lay a cable from {self.name} in the namespace to {self.link} on the host: a pair of interfaces, and "
+            "both ends vanish with the namespace (veth(4), rtnetlink(7))."
+        )
+
+    def shell(self) -> str:
+        lines = [
+            f'nsenter --net="$netns" ip link add {self.name} address {self.mac} mtu {self.mtu} up type veth \\',
+            f"    peer name {self.link} netns $$ mtu {self.mtu}",
+        ]
+        if not self.ipv6:
+            lines.append(f'nsenter --net="$netns" ip link set {self.name} addrgenmode none')
+        return "\n".join(lines)
+
+
+class JoinBridge(Step):
+    """The host's end of the cable is plugged into the bridge, and set up.
 
     hairpin: frames may leave by the port they came in by. A container that calls a port it has published itself needs
     it where bridged packets pass the firewall too (br_netfilter): there the bridge, not the host, turns them round.
@@ -329,46 +392,33 @@ class ConnectVeth(Step):
     bridge: str
     link: str
     mac: str
-    mtu: int = 1500
-    name: str = "eth0"
     hairpin: bool = False
-    ipv6: bool = True  # False: the network has none, and the interface gets not even a link-local address
-
-    def reads(self) -> tuple[str, ...]:
-        return ("netns",)
+    isolated: bool = False  # from the other isolated ports of the bridge
 
     def do(self, world: World) -> None:
-        kernel = world.kernel
-        with kernel.links(world["netns"]) as inside:
-            inside.add_veth(self.name, self.link, mac=self.mac, mtu=self.mtu)
-            if not self.ipv6:
-                inside.forgo_ipv6(self.name)
-        with kernel.links() as host:
+        with world.kernel.links() as host:
             host.set_link(self.link, master=host.index(self.bridge), up=True)
             # The last container of this address had the same MAC, and its port dies only now: the bridge must neither
             # send to that port what is for us, nor learn again from its last words. Nor may others take our MAC.
             port = host.index(self.link)
             host.pin_mac(port, self.mac)
-            if self.hairpin:
-                host.set_port(port, hairpin=True)
+            if self.hairpin or self.isolated:
+                host.set_port(port, hairpin=self.hairpin or None, isolated=self.isolated or None)
 
     def explain(self) -> str:
         back = ", from where it gets back what it sends to a port that it has published itself" * self.hairpin
-        return (
-            f"Lay a cable from {self.name} in the namespace to {self.link} on the host, plugged into {self.bridge}"
-            f"{back}: it is a pair of interfaces, and both ends vanish with the namespace (veth(4), rtnetlink(7))."
-        )
+        back += ", where its neighbours cannot reach it" * self.isolated
+        return f"Plug {self.link} into the bridge {self.bridge}{back} (bridge(8), rtnetlink(7))."
 
     def shell(self) -> str:
         lines = [
-            f'nsenter --net="$netns" ip link add {self.name} address {self.mac} mtu {self.mtu} up type veth \\',
-            f"    peer name {self.link} netns $$ mtu {self.mtu}",
-            *([] if self.ipv6 else [f'nsenter --net="$netns" ip link set {self.name} addrgenmode none']),
             f"ip link set {self.link} master {self.bridge} up",
             f"bridge fdb replace {self.mac} dev {self.link} master static sticky",
         ]
         if self.hairpin:
             lines.append(f"bridge link set dev {self.link} hairpin on")
+        if self.isolated:
+            lines.append(f"bridge link set dev {self.link} isolated on")
         return "\n".join(lines)
 
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 RESERVED = ("host", "none", "default", "container")  # words that --network understands
 ICC = "com.docker.network.bridge.enable_icc"
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+SPOOFING = "io.nanocontainer.spoofing"  # "allowed": containers may send with addresses that are not theirs
+METADATA = "io.nanocontainer.metadata"  # "closed": the metadata services of clouds cannot be reached
 HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _HEX = frozenset("0123456789abcdef")
@@ -89,6 +91,16 @@ class Network(Record):
     def masquerade(self) -> bool:
         """Whether who leaves the network takes the host's address."""
         return self.options.get(MASQUERADE, "true") == "true"
+
+    @property
+    def guarded(self) -> bool:
+        """Whether its containers can send with their own addresses only."""
+        return self.options.get(SPOOFING, "") != "allowed"
+
+    @property
+    def metadata(self) -> bool:
+        """Whether its containers may ask the metadata services of clouds, which hand out credentials."""
+        return self.options.get(METADATA, "") != "closed"
 
     @property
     def host_binding(self) -> str:

@@ -4,8 +4,8 @@
     none           MakeNetworkNamespace RaiseLoopback
     container:ID   OpenNetworkNamespace
     networks       MakeNetworkNamespace RaiseLoopback, EnforceEgress where not everything may be reached,
-                   for each one EnsureBridge HoldAddress ConnectVeth AddAddress, and AddAddress for link-local ones,
-                   AddDefaultRoute, per published port ReservePort, and PublishPorts,
+                   for each one EnsureBridge HoldAddress ConnectVeth GuardSource JoinBridge AddAddress, and
+                   AddAddress for link-local ones, AddDefaultRoute, per published port ReservePort, and PublishPorts,
                    for each one with names RegisterNames, and EnsureResolver
 
 All of these are the host's, before the clone. Where there are any, init's part is EnterNetworkNamespace, before it
@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from ..paths import Paths
 from .addresses import mac_of, number_of
-from .allot import exit_of, named_endpoints
-from .bridge import AddAddress, AddDefaultRoute, ConnectVeth, EnsureBridge, HoldAddress
+from .allot import exit_of, named_endpoints, published_on
+from .bridge import AddAddress, AddDefaultRoute, ConnectVeth, EnsureBridge, HoldAddress, JoinBridge
+from .guard import GuardSource
 from .model import DEFAULT, Network, lock_path, table_name
 from .namespace import EnterNetworkNamespace, MakeNetworkNamespace, OpenNetworkNamespace, RaiseLoopback
 from .publish import PublishPorts, ReservePort
@@ -26,7 +27,7 @@ from .publish import PublishPorts, ReservePort
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..plan.step import Step
-    from .allot import Allotment, Endpoint
+    from .allot import Allotment, Binding, Endpoint
     from .registration import Naming
 
 
@@ -58,18 +59,29 @@ def _bridges(allotment: Allotment, id: str) -> list[Step]:
     steps: list[Step] = []
     way, way6 = exit_of(endpoints), exit_of(endpoints, six=True)
     for endpoint in endpoints:
-        published = bool(ports) and endpoint is (way or endpoints[0])
+        published = bool(ports) and endpoint in published_on(endpoints)
         steps += endpoint_steps(paths, endpoint, id, allotment.linger, hairpin=published)
     if way or way6:
         gateways = (way.network.gateway if way else "", way6.network.gateway6 if way6 else "")
         steps.append(AddDefaultRoute(*gateways))
-    steps += [ReservePort(port.host_port, port.protocol, port.host_ip, id, paths.state) for port in ports]
-    if ports:
-        steps.append(PublishPorts(table_name(paths), (way or endpoints[0]).ip, ports, id, paths.state))
-    return steps
+    return steps + port_steps(paths, endpoints, ports, id)
 
 
-def endpoint_steps(paths: Paths, endpoint: Endpoint, id: str, linger: int, *, hairpin: bool = False) -> list[Step]:
+def port_steps(paths: Paths, endpoints: tuple[Endpoint, ...], ports: tuple[Binding, ...], id: str) -> list[Step]:
+    """The steps that publish ports which container id has claimed."""
+    if not ports:
+        return []
+    four, six = published_on(endpoints)
+    ip6 = six.ip6 if six else ""
+    steps: list[Step] = [
+        ReservePort(port.host_port, port.protocol, port.host_ip, id, paths.state, six=bool(ip6)) for port in ports
+    ]
+    return [*steps, PublishPorts(table_name(paths), four.ip if four else "", ports, id, paths.state, ip6)]
+
+
+def endpoint_steps(
+    paths: Paths, endpoint: Endpoint, id: str, linger: int, *, hairpin: bool = False
+) -> list[Step]:
     """The steps that put container id on one network; slot "netns" is its network namespace. The default route is not
     among them: which network has it depends on all (allot.exit_of)."""
     network = endpoint.network
@@ -80,14 +92,17 @@ def endpoint_steps(paths: Paths, endpoint: Endpoint, id: str, linger: int, *, ha
             path=f"{leases}/{endpoint.ip}", id=id, names=paths.names,
             path6=f"{leases}/{endpoint.ip6}" if endpoint.ip6 else "",
         ),
-        ConnectVeth(
-            network.interface, endpoint.link, endpoint.mac, network.mtu, endpoint.interface, hairpin=hairpin,
-            ipv6=bool(endpoint.ip6),
-        ),
+        ConnectVeth(endpoint.link, endpoint.mac, network.mtu, endpoint.interface, ipv6=bool(endpoint.ip6)),
+    ]  # fmt: skip
+    if network.guarded:
+        own = tuple(address for address in (endpoint.ip, endpoint.ip6, *endpoint.link_local) if address)
+        steps.append(GuardSource(endpoint.link, endpoint.mac, own))
+    steps += [
+        JoinBridge(network.interface, endpoint.link, endpoint.mac, hairpin=hairpin, isolated=not network.icc),
         AddAddress(
             endpoint.ip, network.prefix, endpoint.interface, endpoint.ip6, network.prefix6 if endpoint.ip6 else 0
         ),
-    ]  # fmt: skip
+    ]
     steps += [AddAddress(text, 64 if ":" in text else 16, endpoint.interface) for text in endpoint.link_local]
     return steps
 
@@ -133,4 +148,5 @@ def ensure_bridge(paths: Paths, network: Network, linger: int = 0) -> EnsureBrid
         subnet6=network.subnet6,
         icc=network.icc,
         masquerade=network.masquerade,
+        metadata=network.metadata,
     )

@@ -12,7 +12,7 @@ from ..errors import NanoError
 from ..paths import Paths, owner_of, release
 from ..plan.step import Step, World
 from . import rules
-from .allot import Binding, bind_failed, port_taken
+from .allot import Binding, bind_address, bind_failed, port_taken
 from .leases import name_of, port_name, port_owner, ports_directory
 
 TYPE_CHECKING = False
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from ..kernel.calls import Kernel
     from ..plan.step import Residue, Side
+
+
+_BRIDGED = "/proc/sys/net/bridge/bridge-nf-call-ip6tables"
 
 
 class ReservePort(Step):
@@ -35,6 +38,7 @@ class ReservePort(Step):
     address: str  # of the host; empty: all
     id: str
     state: str  # the engine's state directory
+    six: bool = False  # whether a port of no certain address is one of IPv6, too
 
     @property
     def path(self) -> str:
@@ -54,7 +58,7 @@ class ReservePort(Step):
             raise port_taken(self.port, self.protocol, name_of(paths.names, holder))
         try:
             with world.kernel.links() as links:
-                world[self.slot] = links.bind_port(self.protocol, self.address, self.port)
+                world[self.slot] = links.bind_port(self.protocol, bind_address(self.address, self.six), self.port)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise bind_failed(error, self.address, self.port, self.protocol) from None
@@ -62,14 +66,14 @@ class ReservePort(Step):
             raise port_taken(self.port, self.protocol, name_of(paths.names, other) if other else "") from None
 
     def explain(self) -> str:
-        where = f"{self.address or '0.0.0.0'}:{self.port}/{self.protocol}"
+        where = f"{shown(self.address) or ('0.0.0.0 and [::]' if self.six else '0.0.0.0')}:{self.port}/{self.protocol}"
         return (
             f"Bind a socket to {where} and never listen: no other program can take the port as long as the keeper "
             "lives, and nobody can connect to the socket itself (bind(2), ip(7))."
         )
 
     def shell(self) -> str:
-        said = f"{self.protocol} {self.address or '0.0.0.0'} {self.port}"
+        said = f"{self.protocol} {self.address or ('::' if self.six else '0.0.0.0')} {self.port}"
         return f'port_is_free {said} || die "port {self.port}/{self.protocol} is in use on this host"'
 
     def undo(self, world: World) -> None:
@@ -88,9 +92,14 @@ class PublishPorts(Step):
     ports: tuple[Binding, ...]
     id: str
     state: str
+    ip6: str = ""
+
+    @property
+    def script(self) -> str:
+        return rules.publish(self.table, self.ip, self.ports, self.ip6)
 
     def do(self, world: World) -> None:
-        script = rules.publish(self.table, self.ip, self.ports)
+        script = self.script + (rules.loopback6(self.table, answers_lost(world.kernel)) if self.ip6 else "")
         try:
             world.kernel.nft(script)
         except NanoError as error:
@@ -102,15 +111,16 @@ class PublishPorts(Step):
         forget_flows(world.kernel, self.ports)
 
     def _withdraw(self, kernel: Kernel, ports: Iterable[Binding]) -> None:
-        for port in ports:
+        for line in self._withdrawals(ports):
             try:
-                kernel.nft(rules.withdraw(self.table, port))
+                kernel.nft(line)
             except NanoError:
                 pass  # this one was free
 
     def explain(self) -> str:
-        shown = [
-            f"{port.host_ip or '*'}:{port.host_port} → {self.ip}:{port.container_port}/{port.protocol}"
+        ports = [
+            f"{shown(port.host_ip) or '*'}:{port.host_port} → {shown(self._leads_to(port))}:{port.container_port}"
+            f"/{port.protocol}"
             for port in self.ports
         ]
         flows = (
@@ -119,15 +129,28 @@ class PublishPorts(Step):
             else ""
         )
         return (
-            f"Publish {', '.join(shown)}, as entries of one map that all rules look into, so that no rule is added for "
+            f"Publish {', '.join(ports)}, as entries of one map that all rules look into, so that no rule is added for "
             f"a container (nft(8)){flows}."
         )
 
     def shell(self) -> str:
-        return f"nft -f - <<'END'\n{rules.publish(self.table, self.ip, self.ports)}END"
+        lines = [f"nft -f - <<'END'\n{self.script}END"]
+        if self.ip6:
+            lines.append(
+                f'if [ "$(cat {_BRIDGED} 2>/dev/null)" = 1 ]; then # answers to [::1] could not be received\n'
+                f"    nft '{rules.loopback6(self.table, True).rstrip()}'\n"
+                "fi"
+            )
+        return "\n".join(lines)
 
     def undone(self) -> str:
-        return "\n".join(f"nft '{rules.withdraw(self.table, port).rstrip()}'" for port in self.ports)
+        return "\n".join(f"nft '{line.rstrip()}'" for line in self._withdrawals(self.ports))
+
+    def _withdrawals(self, ports: Iterable[Binding]) -> list[str]:
+        return [line for port in ports for line in rules.withdraw(self.table, port, bool(self.ip), bool(self.ip6))]
+
+    def _leads_to(self, port: Binding) -> str:
+        return self.ip6 if ":" in port.host_ip else self.ip or self.ip6
 
     def less(self, other: Step) -> Step | None:
         """Without the ports of the other one."""
@@ -150,7 +173,7 @@ class PublishPorts(Step):
             if not links.has_table(self.table):
                 return
         try:
-            world.kernel.nft(rules.unpublish(self.table, self.ip, ours))
+            world.kernel.nft(rules.unpublish(self.table, self.ip, ours, self.ip6))
         except NanoError as error:
             if "File exists" not in error.why:
                 raise
@@ -169,5 +192,16 @@ def forget_flows(kernel: Kernel, ports: Iterable[Binding]) -> None:
         for port in ports:
             for flow in flows.to_port("udp", port.host_port):
                 at = flow.destination
-                if at == port.host_ip or (not port.host_ip and (at in own or at.startswith("127."))):
+                every = port.host_ip in ("", "0.0.0.0", "::")
+                if at == port.host_ip or (every and (at in own or at.startswith("127."))):
                     flows.forget(flow)
+
+
+def answers_lost(kernel: Kernel) -> bool:
+    """Whether the host's own [::1] cannot be an address of published ports: bridged packets pass the firewall."""
+    return kernel.exists(_BRIDGED) and kernel.read_file(_BRIDGED).strip() == b"1"
+
+
+def shown(address: str) -> str:
+    """An address as it stands before a port: IPv6 in brackets (RFC 3986)."""
+    return f"[{address}]" if ":" in address else address

@@ -59,7 +59,7 @@ OPENINGS: dict[str, Opening] = {
         "host."
     ),
     "RaiseLoopback": Opening("127.0.0.1 does not answer: what talks to itself fails."),
-    "EnsureBridge": Opening("There is no bridge to plug the container into.", needed=("ConnectVeth", "PublishPorts")),
+    "EnsureBridge": Opening("There is no bridge to plug the cable into.", needed=("JoinBridge", "PublishPorts")),
     "HoldAddress": Opening(never=_ITS_UNDO),
     **dict.fromkeys(
         ("TurnBack", "PlugCable", "SetDefaultRoute"),
@@ -68,7 +68,14 @@ OPENINGS: dict[str, Opening] = {
     "ReservePort": Opening(never=f"{_ITS_UNDO}; to publish no port leave -p out"),
     "ConnectVeth": Opening(
         "No cable: the container has only its loopback, and nobody reaches it. This closes more than it opens.",
-        needed=("AddAddress", "AddDefaultRoute"),
+        needed=("GuardSource", "JoinBridge", "AddAddress", "AddDefaultRoute"),
+    ),
+    "JoinBridge": Opening(
+        "The cable is plugged in nowhere: nobody can be reached, and nobody reaches it. This closes more than it opens."
+    ),
+    "GuardSource": Opening(
+        "It can pass for others on its network: who says often enough that it is the gateway gets everybody's traffic. "
+        "Try arping -U -I eth0 GATEWAY."
     ),
     "AddAddress": Opening("The cable has no address: nobody can be reached.", needed=("AddDefaultRoute",)),
     "AddDefaultRoute": Opening("No way out: only its own network can be reached. This closes more than it opens."),
