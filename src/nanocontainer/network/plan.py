@@ -22,7 +22,6 @@ from .bridge import AddAddress, AddDefaultRoute, ConnectVeth, EnsureBridge, Hold
 from .guard import GuardSource
 from .model import DEFAULT, Network, lock_path, table_name
 from .namespace import EnterNetworkNamespace, MakeNetworkNamespace, OpenNetworkNamespace, RaiseLoopback
-from .publish import PublishPorts, ReservePort
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,6 +70,8 @@ def port_steps(paths: Paths, endpoints: tuple[Endpoint, ...], ports: tuple[Bindi
     """The steps that publish ports which container id has claimed."""
     if not ports:
         return []
+    from .publish import PublishPorts, ReservePort
+
     four, six = published_on(endpoints)
     ip6 = six.ip6 if six else ""
     steps: list[Step] = [
