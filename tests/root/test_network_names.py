@@ -17,6 +17,9 @@ import dns.message
 import dns.reversename
 import pytest
 
+from nanocontainer.container import names_checkup
+from nanocontainer.container.leftover import Found
+from nanocontainer.container.lifecycle import Lifecycle
 from nanocontainer.kernel import nft
 from nanocontainer.kernel.calls import Kernel
 from nanocontainer.network import resolver_call
@@ -362,3 +365,29 @@ def test_by_the_command(clean: Nano) -> None:
         clean.remove_all()
         for name in ("names", "more"):
             clean("network", "rm", name, check=False)
+
+
+def test_doctor_knows_why_names_are_not_heard(clean: Nano) -> None:
+    clean("network", "create", "heard")
+
+    def found() -> dict[str, Found]:
+        return {one.leftover.kind: one for one in names_checkup.names(Lifecycle(paths_of(clean)))}
+
+    try:
+        clean("run", "-d", "--name", "web", "--network", "heard", "tiny", "sleep", "1000")
+        assert not found()
+        nft.run(
+            "add table inet strict\n"
+            "add chain inet strict input { type filter hook input priority 0; policy accept; }\n"
+            "add rule inet strict input udp dport 53 drop\n"
+        )
+        assert set(found()) == {"blocked-resolver"}
+        nft.run("delete table inet strict\n")
+        kill_resolver(clean)
+        cure = found()["no-resolver"].cure
+        assert cure
+        cure()
+        assert resolver_call.runs(paths_of(clean)) and not found()
+    finally:
+        clean.remove_all()
+        clean("network", "rm", "heard", check=False)

@@ -148,8 +148,8 @@ def test_an_answer_is_not_answered() -> None:
 
 
 def test_a_newer_edns() -> None:
-    wire = dns.message.make_query("web", "A", use_edns=1).to_wire()
-    said = answering.parse(wire)
+    wire = dns.message.make_query("web", "A", use_edns=0).to_wire()
+    said = answering.parse(wire[:-5] + b"\1" + wire[-4:])  # the version, in the last record (RFC 6891)
     assert isinstance(said, bytes)
     assert dns.message.from_wire(said).rcode() == dns.rcode.BADVERS
 

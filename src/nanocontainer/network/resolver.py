@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[int], None]
 
-MOST_QUESTIONS = 1000  # on their way to other servers
+MOST_QUESTIONS = 1000  # on their way to other servers, if there may be so many open files
 MOST_OF_ONE = 200  # of one container
 MOST_CONNECTIONS = 250
 MOST_CONNECTIONS_OF_ONE = 30
@@ -69,6 +69,7 @@ class Resolver:
         self.same: set[tuple[object, bytes]] = set()  # who asked what: a client asks again when it is not answered
         self.asking: dict[str, int] = {}  # container → its questions on their way
         self.clients: dict[Client, None] = {}  # by the time at which they last said something
+        self.most = MOST_QUESTIONS
         self.unneeded_since = 0.0
         self.callers: list[sockets.socket] = []  # who wait for our end
         self.trouble = ""  # what went wrong that should never
@@ -333,7 +334,7 @@ class Resolver:
             return True
         if (client, question.wire) in self.same:
             return True  # the client repeats itself; it will be answered once
-        if len(self.exchanges) >= MOST_QUESTIONS or self.asking.get(id, 0) >= MOST_OF_ONE:
+        if len(self.exchanges) >= self.most or self.asking.get(id, 0) >= MOST_OF_ONE:
             reply(words.fail(question, "too many questions at once"))
             return True
 
@@ -550,11 +551,14 @@ def main(note: int) -> NoReturn:
     with open("/proc/self/comm", "w") as name:
         name.write("nanoc:dns")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 16384), hard))
+    files = min(hard, 16384) if hard > 0 else 16384  # -1: no limit
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     paths = Paths(held["state"], held["run"])
     listener = sockets.socket(fileno=held["listener"])
     adopted = [(sockets.socket(fileno=fd), Place.from_dict(place)) for fd, place in held["sockets"]]
     resolver = Resolver(paths, listener, adopted, held["linger"])
+    # a question has a socket for each server that was asked; networks and everything else have 200
+    resolver.most = max(10, min(MOST_QUESTIONS, (files - MOST_CONNECTIONS - 200) // 4))
     try:
         resolver.run()
     finally:
