@@ -18,9 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from nanocontainer.errors import Conflict, Corrupt, InvalidInput, NotFound
+from nanocontainer.errors import Conflict, Corrupt, InvalidInput, NotFound, Unsupported
 from nanocontainer.image.archive import load
 from nanocontainer.image.layers import apply_layer
+from nanocontainer.image.layertar import tar_of as tar_of_tree
 from nanocontainer.image.recipe import put_together
 from nanocontainer.image.save import save
 from nanocontainer.image.sources import sources
@@ -58,8 +59,10 @@ def need(program: str) -> None:
         pytest.skip(f"{program} is not there: ./check setup installs it")
 
 
-def test_a_layer_is_given_back_byte_for_byte(store: ImageStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["directory", "erofs"])
+def test_a_layer_is_given_back_byte_for_byte(store: ImageStore, tmp_path: Path, form: str) -> None:
     """Whatever form it was of: GNU's, pax, with rubbish behind its end, sparse files, without an end."""
+    store.form = form
     tree = tmp_path / "tree"
     (tree / "d").mkdir(parents=True)
     (tree / ("n" * 150)).write_bytes(os.urandom(70_000))
@@ -80,8 +83,13 @@ def test_a_layer_is_given_back_byte_for_byte(store: ImageStore, tmp_path: Path) 
     assert not found.anew
     for layer, data in zip(found.layers, tars, strict=True):
         assert b"".join(layer.chunks()) == data
-    (damaged,) = (path for path in Path(store.layers).glob(f"{found.layers[0].diff_id[7:]}*") if path.is_dir())
-    (damaged / "sparse").write_bytes(b"other")
+    place = Path(store.layers, found.layers[0].diff_id[7:])
+    if form == "directory":
+        (place / "sparse").write_bytes(b"other")
+    else:
+        with open(f"{place}.erofs", "r+b") as damaged:
+            damaged.seek(10_000)
+            damaged.write(b"other")
     with pytest.raises(Corrupt, match="layer .* in the store is damaged"):
         save(store, ["app:1"], str(tmp_path / "out.tar"))
     assert not (tmp_path / "out.tar").exists()
@@ -89,11 +97,13 @@ def test_a_layer_is_given_back_byte_for_byte(store: ImageStore, tmp_path: Path) 
 
 def test_a_layer_that_cannot_be_given_back(store: ImageStore, tmp_path: Path) -> None:
     """One file replaces another: the first one's bytes are gone, and that is said."""
+    store.form = "directory"
     image = loaded(store, tmp_path, tar_of(one("a", b"first"), one("a", b"second"), one("b", b"3")))
     notes: list[str] = []
     save(store, ["app:1"], str(tmp_path / "out.tar"), on_note=notes.append)
     assert "byte for byte" in notes[0] and image[7:19] in notes[0]
     other = ImageStore(Paths(str(tmp_path / "other"), str(tmp_path / "run")))
+    other.form = "directory"
     (again,) = load(other, str(tmp_path / "out.tar"))
     assert again.id != image
     assert Path(other.layer_paths(again)[0], "a").read_bytes() == b"second"
@@ -188,6 +198,38 @@ def test_what_skopeo_writes_with_zstd(store: ImageStore, tmp_path: Path) -> None
     other = ImageStore(Paths(str(tmp_path / "other"), str(tmp_path / "run")))
     (again,) = load(other, str(layout))
     assert again.names == ("docker.io/library/built:1",) and again.layers == store.find("app:1").layers
+
+
+def test_a_layer_with_references(tmp_path: Path) -> None:
+    """With redirect_dir and metacopy overlayfs keeps a renamed directory, and a chmod, as a reference."""
+    for name in ("lower/old/sub", "upper", "work", "seen"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "lower/old/sub/file").write_text("content")
+    (tmp_path / "lower/meta").write_text("all of it")
+    options = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    overlay = ["mount", "-t", "overlay", "o", "-o", f"{options},redirect_dir=on,metacopy=on", str(tmp_path / "seen")]
+    if subprocess.run(overlay, capture_output=True).returncode:
+        pytest.skip("this kernel's overlayfs has no redirect_dir or metacopy")
+    try:
+        (tmp_path / "seen/old").rename(tmp_path / "seen/new")
+        (tmp_path / "seen/new/more").write_text("2")
+        (tmp_path / "seen/meta").chmod(0o600)
+        root = os.open(tmp_path / "seen", os.O_RDONLY)
+        try:
+            data = b"".join(tar_of_tree(str(tmp_path / "upper"), layer=True, merged=root))
+        finally:
+            os.close(root)
+    finally:
+        subprocess.run(["umount", str(tmp_path / "seen")], check=True)
+    assert os.getxattr(tmp_path / "upper/new", "trusted.overlay.redirect")
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        names = ["meta", "new", "new/.wh..wh..opq", "new/more", "new/sub", "new/sub/file", ".wh.old"]
+        assert archive.getnames() == names
+        for name, text in (("new/sub/file", b"content"), ("meta", b"all of it")):
+            member = archive.extractfile(name)
+            assert member and member.read() == text
+    with pytest.raises(Unsupported):
+        list(tar_of_tree(str(tmp_path / "upper"), layer=True))
 
 
 def test_umoci_unpacks_it(store: ImageStore, tmp_path: Path) -> None:

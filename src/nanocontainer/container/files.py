@@ -35,20 +35,24 @@ _OURS = ("etc/hosts", "etc/hostname", "etc/resolv.conf")  # what we mount there 
 
 def export_tar(life: Lifecycle, container: Container) -> Iterator[bytes]:
     """The container's whole root file system as a tar, in chunks. NotPermitted, Corrupt."""
+    image = life.images.find(container.spec.image_id)
+    with holding.held(life.images, [image]), _merged(life, container, image) as root:
+        yield from layertar.tar_of(root)
+    emit(life.paths, "container", "export", container.id, name=container.name)
+
+
+@contextmanager
+def _merged(life: Lifecycle, container: Container, image: Image) -> Iterator[int]:
+    """The open root of what the container sees, read-only. Its layers are held by the caller."""
     facts = life.facts()
-    store = life.images
-    image = store.find(container.spec.image_id)
     spare = f"{life.paths.run}/empty"
     make_dirs(spare)
-    with holding.held(store, [image]):
-        upper = f"{life.paths.container(container.id)}/upper"
-        lower = (upper, *reversed(store.open_layers(image)))
-        fd = view(life.kernel, lower, append=facts.since(6, 5), spare=spare)
-        try:
-            yield from layertar.tar_of(fd)
-        finally:
-            os.close(fd)
-    emit(life.paths, "container", "export", container.id, name=container.name)
+    lower = (f"{life.paths.container(container.id)}/upper", *reversed(life.images.open_layers(image)))
+    fd = view(life.kernel, lower, append=facts.since(6, 5), spare=spare)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def commit(
@@ -68,9 +72,9 @@ def commit(
     run = apply_changes(_run_config(store.raw_config(parent).get("config") or {}, container.spec), changes)
     upper = f"{life.paths.container(container.id)}/upper"
     stubs = frozenset(os.fsencode(path) for path in _OURS if _is_empty(f"{upper}/{path}"))
-    with _still(life, container, pause), holding.held(store, [parent]):
+    with _still(life, container, pause), holding.held(store, [parent]), _merged(life, container, parent) as root:
         image = commit_image(
-            store, parent, layertar.tar_of(upper, layer=True, newest=source_date(), skip=stubs.__contains__),
+            store, parent, layertar.tar_of(upper, layer=True, merged=root, newest=source_date(), skip=stubs.__contains__),
             names[0] if names else "", run=run, created_by=" ".join(container.spec.args), message=message,
             author=author,
         )  # fmt: skip

@@ -15,7 +15,9 @@ import errno
 import os
 import stat
 
-from ..errors import NanoError, reason
+from ..errors import NanoError, Unsupported, reason
+from ..kernel import abi
+from ..kernel.calls import Kernel
 from .streams import CHUNK
 from .tar import BLOCK_DEVICE, CHAR, DIRECTORY, FIFO, FILE, LINK, SYMLINK, Entry
 from .tarwrite import END, entry, header, padding
@@ -36,18 +38,25 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def tar_of(
-    root: int | str, *, layer: bool = False, newest: int | None = None, skip: Callable[[bytes], bool] | None = None
+    root: int | str,
+    *,
+    layer: bool = False,
+    merged: int = -1,
+    newest: int | None = None,
+    skip: Callable[[bytes], bool] | None = None,
 ) -> Iterator[bytes]:
     """The tree below a directory (a path, or an open one) as a whole tar archive, in chunks.
 
     layer: an upper directory of overlayfs, whose whiteouts are to be translated; without it they are devices like
-    others. newest: nanoseconds; later times become this one (SOURCE_DATE_EPOCH). skip(name): leave that out, with what
-    is below it. A file that shrinks while it is read is filled up with zeros, as tar(1) does. NanoError.
+    others. merged: the open root of what a container sees with that upper directory on top: where overlayfs has written
+    a reference to a lower layer in place of a copy (a renamed directory), it is read there, whole. newest: nanoseconds;
+    later times become this one (SOURCE_DATE_EPOCH). skip(name): leave that out, with what is below it. A file that
+    shrinks while it is read is filled up with zeros, as tar(1) does. NanoError.
     """
     try:
         top = os.open(root, _DIR) if isinstance(root, str) else os.open(".", _DIR, dir_fd=root)
         try:
-            yield from _Tree(layer, newest, skip or (lambda name: False)).walk(top)
+            yield from _Tree(merged, newest, skip or (lambda name: False)).walk(top, layer)
         finally:
             os.close(top)
     except OSError as error:
@@ -56,16 +65,16 @@ def tar_of(
 
 
 class _Tree:
-    def __init__(self, layer: bool, newest: int | None, skip: Callable[[bytes], bool]) -> None:
-        self._layer, self._newest, self._skip = layer, newest, skip
+    def __init__(self, merged: int, newest: int | None, skip: Callable[[bytes], bool]) -> None:
+        self._merged, self._newest, self._skip = merged, newest, skip
         self._links: dict[tuple[int, int], bytes] = {}  # (device, inode) → its first name
 
-    def walk(self, top: int) -> Iterator[bytes]:
+    def walk(self, top: int, layer: bool) -> Iterator[bytes]:
         """Depth first, without recursion: a tree may be deeper than Python's stack."""
-        stack = [(b"", top, iter(_sorted(top)))]
+        stack = [(b"", top, layer, iter(_sorted(top)))]
         try:
             while stack:
-                above, fd, names = stack[-1]
+                above, fd, layer, names = stack[-1]
                 base = next(names, None)
                 if base is None:
                     stack.pop()
@@ -76,33 +85,33 @@ class _Tree:
                 if self._skip(name):
                     continue
                 try:
-                    below = yield from self._one(fd, base, name)
+                    below, layer = yield from self._one(fd, base, name, layer)
                 except OSError as error:
                     if error.errno in _GONE:
                         continue
                     raise
                 if below >= 0:
-                    stack.append((name + b"/", below, iter(_sorted(below))))
+                    stack.append((name + b"/", below, layer, iter(_sorted(below))))
         finally:
-            for _, fd, _ in stack:
+            for _, fd, _, _ in stack:
                 if fd != top:
                     os.close(fd)
 
-    def _one(self, parent: int, base: bytes, name: bytes) -> Generator[bytes, None, int]:
-        """What stands for one name; returns the open directory to go on in, or -1."""
+    def _one(self, parent: int, base: bytes, name: bytes, layer: bool) -> Generator[bytes, None, tuple[int, bool]]:
+        """What stands for one name; returns the open directory to go on in, or -1, and whether that is a layer's."""
         found = os.stat(base, dir_fd=parent, follow_symlinks=False)
         kind = _KINDS.get(stat.S_IFMT(found.st_mode))
         if kind is None:
-            return -1  # a socket: nothing of it lies on the disk
-        if self._layer and kind == CHAR and found.st_rdev == 0:
+            return -1, layer  # a socket: nothing of it lies on the disk
+        if layer and kind == CHAR and found.st_rdev == 0:
             yield header(entry(name[: len(name) - len(base)] + b".wh." + base))
-            return -1
+            return -1, layer
         one = self._entry(found, kind, name)
         first = self._links.get((found.st_dev, found.st_ino)) if kind != DIRECTORY and found.st_nlink > 1 else None
         if first is not None:
             one.kind, one.link = LINK, first
             yield header(one)
-            return -1
+            return -1, layer
         if kind in (FILE, DIRECTORY):
             fd = os.open(base, _READ if kind == FILE else _DIR, dir_fd=parent)
         else:
@@ -111,28 +120,39 @@ class _Tree:
             if kind == FILE:
                 found = os.fstat(fd)
                 if not stat.S_ISREG(found.st_mode):
-                    return -1  # replaced between two calls
+                    return -1, layer  # replaced between two calls
                 one = self._entry(found, kind, name)
-                if self._layer and not found.st_size and _has(fd, "trusted.overlay.whiteout"):
+                if layer and not found.st_size and _has(fd, "trusted.overlay.whiteout"):
                     yield header(entry(name[: len(name) - len(base)] + b".wh." + base))
-                    return -1
+                    return -1, layer
             elif kind == SYMLINK:
                 one.link = os.readlink(base, dir_fd=parent)
             if found.st_nlink > 1 and kind != DIRECTORY:
                 self._links[found.st_dev, found.st_ino] = name
             one.xattrs = _xattrs(fd if fd >= 0 else f"/proc/self/fd/{parent}/".encode() + base) or None
+            reference = layer and fd >= 0 and _is_reference(fd)
+            if reference:
+                os.close(fd)
+                fd = -1
+                fd = self._open_merged(name, _READ if kind == FILE else _DIR)
             yield header(one)
             if kind == FILE:
                 yield from _content(fd, one.size)
             elif kind == DIRECTORY:
-                if self._layer and _has(fd, _OPAQUE):
+                if layer and (reference or _has(fd, _OPAQUE)):
                     yield header(entry(name + b"/.wh..wh..opq"))
                 fd, below = -1, fd
-                return below
-            return -1
+                return below, layer and not reference
+            return -1, layer
         finally:
             if fd >= 0:
                 os.close(fd)
+
+    def _open_merged(self, name: bytes, flags: int) -> int:
+        if self._merged < 0:
+            raise Unsupported(f"cannot write {os.fsdecode(name)!r} into a layer", "overlayfs keeps it as a reference")
+        resolve = abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_MAGICLINKS | abi.RESOLVE_NO_SYMLINKS
+        return Kernel().openat2(self._merged, os.fsdecode(name), flags, 0, resolve)
 
     def _entry(self, found: os.stat_result, kind: bytes, name: bytes) -> Entry:
         one = entry(name, kind, size=found.st_size if kind == FILE else 0, mode=stat.S_IMODE(found.st_mode))
@@ -141,6 +161,19 @@ class _Tree:
         if kind in (CHAR, BLOCK_DEVICE):
             one.major, one.minor = os.major(found.st_rdev), os.minor(found.st_rdev)
         return one
+
+
+def _is_reference(fd: int) -> bool:
+    """Whether overlayfs has its content in another layer (docs: "redirect_dir", "metadata only copy up")."""
+    for attribute in ("trusted.overlay.redirect", "trusted.overlay.metacopy"):
+        try:
+            os.getxattr(fd, attribute)
+        except OSError as error:
+            if error.errno not in _NO_XATTRS:
+                raise
+        else:
+            return True
+    return False
 
 
 def _sorted(fd: int) -> list[bytes]:
