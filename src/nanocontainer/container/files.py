@@ -73,8 +73,9 @@ def commit(
     upper = f"{life.paths.container(container.id)}/upper"
     stubs = frozenset(os.fsencode(path) for path in _OURS if _is_empty(f"{upper}/{path}"))
     with _still(life, container, pause), holding.held(store, [parent]), _merged(life, container, parent) as root:
+        layer = layertar.tar_of(upper, layer=True, merged=root, newest=source_date(), skip=stubs.__contains__)
         image = commit_image(
-            store, parent, layertar.tar_of(upper, layer=True, merged=root, newest=source_date(), skip=stubs.__contains__),
+            store, parent, layer,
             names[0] if names else "", run=run, created_by=" ".join(container.spec.args), message=message,
             author=author,
         )  # fmt: skip
