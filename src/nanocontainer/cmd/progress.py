@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PAUSE = 0.05  # seconds between two drawings
 _DONE = ("Pull complete", "Already exists", "Loaded", "Pushed", "Layer already exists")
+RESUMING = "Resuming"  # with what an earlier pull has got; those bytes do not count for the rate
 _MOVING = ("Downloading", "Extracting", "Compressing", "Pushing")
 
 
@@ -32,6 +33,7 @@ class Progress:
         self.colour = colour(STDERR)
         self.layers: dict[str, Event] = {}  # in the order in which they came
         self.speed: dict[str, tuple[float, int]] = {}  # when and at which byte a download began
+        self.here: dict[str, int] = {}  # bytes of a layer that were here already
         self.drawn = 0
         self.last = 0.0
 
@@ -63,9 +65,12 @@ class Progress:
         self.layers[event.id] = event
         if not self.live:
             if (before is None or before.status != event.status) and event.status not in _MOVING:
-                err(f"{event.id}: {event.status}\n")
+                at = f" at {units.size(event.current)} of {units.size(event.total)}" if event.status == RESUMING else ""
+                err(f"{event.id}: {event.status}{at}\n")
             return
-        if before is None or before.status != event.status:
+        if event.status == RESUMING:
+            self.here[event.id] = event.current
+        if before is None or before.status != event.status or event.current <= self.here.get(event.id, -1):
             self.speed[event.id] = (time.monotonic(), event.current)
             self._draw()
         elif time.monotonic() - self.last > _PAUSE:
@@ -100,8 +105,11 @@ class Progress:
         sizes = f" {units.size(event.current)}/{units.size(event.total)}"
         began, start = self.speed.get(event.id, (time.monotonic(), 0))
         seconds = time.monotonic() - began
-        if event.status in ("Downloading", "Pushing") and seconds > 0.5:
-            sizes += f" {units.size((event.current - start) / seconds, digits=3)}/s"
+        if event.status in ("Downloading", "Pushing") and seconds > 0.5 and event.current > start:
+            rate = (event.current - start) / seconds
+            sizes += f" {units.size(rate, digits=3)}/s"
+            if event.current < event.total:
+                sizes += f" {_left((event.total - event.current) / rate)}"
         space = columns - 1 - 28 - len(sizes) - 4
         if space < 10:
             return f"{text}{sizes}"[: columns - 1]
@@ -116,6 +124,15 @@ class Progress:
 
 def is_done(event: Event) -> bool:
     return event.status in _DONE or event.status.startswith("Mounted from")
+
+
+def _left(seconds: float) -> str:
+    """How long it may still take: 8s, 3m12s, 2h05m."""
+    whole = int(seconds + 0.5)
+    if whole < 60:
+        return f"{whole}s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
 
 
 def _is_layer(id: str) -> bool:

@@ -119,6 +119,7 @@ class Partial:
                 os.ftruncate(self._fd, 0)  # the room is free now, and not when the last one closes it
                 os.close(self._fd)
                 self._fd = -1
+                _drop_empty(os.path.dirname(self._path))
 
 
 def sweep(root: str, older: float = KEPT) -> list[str]:
@@ -135,6 +136,7 @@ def sweep(root: str, older: float = KEPT) -> list[str]:
             os.unlink(path)
             os.close(fd)
             swept.append(path)
+            _drop_empty(os.path.dirname(path))
     return swept
 
 
@@ -144,6 +146,13 @@ def partials(root: str) -> list[str]:
         return sorted(f"{root}/partial/{name}" for name in os.listdir(f"{root}/partial"))
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _drop_empty(directory: str) -> None:
+    try:
+        os.rmdir(directory)
+    except OSError:
+        pass  # others are in it
 
 
 def _hold(path: str, *, new: bool = True) -> int:

@@ -1,7 +1,8 @@
 """Progress of a pull, a load or a push, in docker's words; what a face shows is its own affair.
 
 The words are those of docker's pull: Pulling fs layer, Downloading, Verifying Checksum, Download complete, Extracting,
-Pull complete, Already exists. A callback may be called from several threads, never from two at once.
+Pull complete, Already exists; and one of our own, Resuming: current bytes are here from an earlier pull. A callback may
+be called from several threads, never from two at once.
 """
 
 from __future__ import annotations
