@@ -431,5 +431,12 @@ def claims(directory: str) -> list[str]:
 
 
 def is_claimed(directory: str) -> bool:
-    """Whether there is a claim in a directory; other things in it count for nothing."""
-    return any(is_id(owner_of(f"{directory}/{name}")) for name in claims(directory))
+    """Whether there is a claim in a directory; other things in it count for nothing. Where there are many only the
+    first is looked at."""
+    try:
+        with os.scandir(directory) as entries:
+            return any(is_id(owner_of(entry.path)) for entry in entries)
+    except OSError as error:
+        if error.errno in _NOWHERE:
+            return False
+        raise
