@@ -265,31 +265,29 @@ def test_by_ipv6_and_on_several_networks(held: Held) -> None:
     """Both families, each network; link-local addresses of the host, and one more network while it runs."""
     bound, free, outside = held.bound, held.free, held.outside
     first = bound.allotment.endpoints[0]
-    outside.run("ip", "address", "add", "2001:db8:1::2/64", "dev", "eth0", "nodad")
-    HOST.run("ip", "address", "add", "2001:db8:1::1/64", "dev", "lan0", "nodad")
-    outside.run("ip", "route", "add", "default", "via", "2001:db8:1::1")
     interface = Path(f"/sys/class/net/{held.engine.interface}/address").read_text().strip()
     gateway_local = enforce.link_local_of(interface)
     with outside.inside():
-        web = socket.create_server(("2001:db8:1::2", 80), family=socket.AF_INET6)
+        web = socket.create_server(("2001:db8::2", 80), family=socket.AF_INET6)
     ssh = socket.create_server(("::", 22), family=socket.AF_INET6)
     with free.inside():
         near = socket.create_server(("::", 80), family=socket.AF_INET6)
     with web, ssh, near:
-        until(lambda: six(free, "2001:db8:1::2", 80) == "connected")  # duplicate address detection takes a second
-        assert six(bound, "2001:db8:1::2", 80) == "ECONNREFUSED" and prohibited(bound, "2001:db8:1::2", 53)
-        for address in (first.network.gateway6, gateway_local, "2001:db8:1::1"):
+        until(lambda: six(free, "2001:db8::2", 80) == "connected")
+        assert six(bound, "2001:db8::2", 80) == "ECONNREFUSED" and prohibited(bound, "2001:db8::2", 53)
+        for address in (first.network.gateway6, gateway_local, "2001:db8::1"):
             assert six(bound, address, 22) == "ECONNREFUSED", address
             assert six(free, address, 22) == "connected", address
         assert six(bound, free.allotment.ip6, 80) == "connected"
-        assert six(bound, enforce.link_local_of(free.allotment.mac), 80) == "connected"
-        held.rules("[2001:db8:1::2]:80")
-        assert six(bound, "2001:db8:1::2", 80) == "connected" and six(bound, "2001:db8:1::2", 81) == "ECONNREFUSED"
+        neighbour = enforce.link_local_of(free.allotment.mac)
+        until(lambda: six(bound, neighbour, 80) == "connected")  # duplicate address detection takes a second
+        held.rules("[2001:db8::2]:80")
+        assert six(bound, "2001:db8::2", 80) == "connected" and six(bound, "2001:db8::2", 81) == "ECONNREFUSED"
         held.rules("v6.example.com:80")
-        held.admit("v6.example.com", ("2001:db8:1::2", 60), ("fd00::1", 60))
-        assert six(bound, "2001:db8:1::2", 80) == "connected" and six(bound, "2001:db8:1::2", 81) == "ECONNREFUSED"
+        held.admit("v6.example.com", ("2001:db8::2", 60), ("fd00::1", 60))
+        assert six(bound, "2001:db8::2", 80) == "connected" and six(bound, "2001:db8::2", 81) == "ECONNREFUSED"
     seen = {one.address for one in enforce.refusals(Kernel(), held.step.table, bound.id)}
-    assert seen >= {"2001:db8:1::2", gateway_local}
+    assert seen >= {"2001:db8::2", gateway_local}
     # One more network
     held.engine.network("more", "10.77.0.0/24")
     more = Container(held.engine, network="more")
@@ -328,7 +326,6 @@ def until(true: Callable[[], bool]) -> None:
 
 def test_tricks(held: Held) -> None:
     """Raw sockets and frames: another's address, no IP at all, ICMP, broadcasts. Nothing of it comes out."""
-    pytest.importorskip("nanocontainer.network.guard")
     bound, outside, free = held.bound, held.outside, held.free
     mark = b"exfiltrated"
     ways: dict[Container, list[bytes]] = {}
@@ -494,7 +491,28 @@ def test_by_the_command(clean: Nano, stage: Held) -> None:
         try:
             assert refused(bound, API, 80)  # a new life: names are asked for anew
             clean("egress", "rm", "--all", "bound")
+            assert texts(ask(bound, bound.gateway, "elsewhere.example.com")) == [OTHER]
             bound.talks_to(web, OTHER, 80)
+            # One that may reach everything is limited while it runs, and joins a network
+            clean("run", "-d", "--name", "free", "--dns", LAN_OUTSIDE, "tiny", "sleep", "1000")
+            free = Running(clean, "free")
+            free.talks_to(web, OTHER, 80)
+            clean("egress", "add", "free", "api.example.com:80")
+            assert refused(free, OTHER, 80) and refused(free, API, 80)
+            assert f"nameserver {free.gateway}" in clean("exec", "free", "cat", "/etc/resolv.conf").out
+            assert API in texts(ask(free, free.gateway, "api.example.com"))
+            free.talks_to(web, API, 80)
+            clean("network", "create", "--gateway", "10.78.0.1", "--subnet", "10.78.0.0/24", "more")
+            clean("network", "connect", "more", "free")
+            with HOST.serve(22):
+                assert refused(free, "10.78.0.1", 22)
+            assert said(ask(free, "10.78.0.1", "elsewhere.example.com")) == "NXDOMAIN"
+            clean("network", "disconnect", "more", "free")
+            free.talks_to(web, API, 80)
+            assert refused(free, OTHER, 80)
+            free.close()
+            clean("rm", "-f", "free")
+            clean("network", "rm", "more")
         finally:
             bound.close()
 

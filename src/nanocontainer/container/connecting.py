@@ -71,7 +71,7 @@ class Connect(Change):
         steps: list[Step] = enforcement(live, spec, new, first=not before)
         steps += [
             PlugCable(**vars(step)) if type(step).__name__ == "ConnectVeth" else step
-            for step in endpoint_steps(paths, new, live.id, allot.linger())
+            for step in endpoint_steps(paths, new, live.id, allot.linger(), limited=bool(spec.allow_out))
         ]
         alone = Allotment("bridge", 0, (new,), (), paths.state, allot.linger(), ipv6=self.store.ipv6)
         if naming := naming_of(spec, alone, paths):

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 from ..errors import Conflict, InvalidInput, NotFound
 from ..network import allot, enforce, gate
+from ..network.allot import Allotment
 from ..network.egress import NONE, Policy, parse
 from ..network.enforce import EnforceEgress, ExtendEgress, ForgetNames
-from ..network.model import DEFAULT, NetworkStore
+from ..network.model import NetworkStore
+from ..network.plan import guard, naming_steps
 from .amending import Amendment, Change
+from .connecting import endpoints_of, files
+from .planner import naming_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..network.egress_rules import Leg
     from ..plan.step import Step
     from .amending import Live
-    from .spec import Container, EndpointState, Spec
+    from .spec import Container, Spec
 
 
 class Allow(Change):
@@ -43,10 +46,21 @@ class Allow(Change):
         held = _in_force(live)
         if held is not None:
             return Amendment(live.state, after=(held.replace(allowed=spec.allow_out), *_registered(live, spec)))
-        _check_resolver(live, spec)
-        legs = legs_of(live)
-        begin = enforce.step(live.paths, live.id, spec.allow_out, legs)
-        return Amendment(live.state, (begin,), after=_registered(live, spec))
+        store = NetworkStore(live.paths, live.kernel)
+        endpoints = endpoints_of(live, store)
+        if not endpoints:
+            return Amendment(live.state)  # it holds on the first network that it is connected to
+        steps: list[Step] = [guard(each) for each in endpoints if not each.network.guarded]
+        steps.append(enforce.step(live.paths, live.id, spec.allow_out, enforce.legs_of(endpoints)))
+        whole = Allotment("bridge", 0, endpoints, (), live.paths.state, allot.linger(), ipv6=store.ipv6)
+        if naming := naming_of(spec, whole, live.paths):
+            told = {vars(step)["registration"].network for step in _registrations(live)}
+            new = tuple(
+                each for each in allot.named_endpoints(whole, spec.allow_out) if each.network.name not in told
+            )
+            steps += naming_steps(live.paths, new, live.id, naming, whole.linger) if new else []
+        text = files(live, endpoints, spec, endpoints, store)  # its name server is ours from now on
+        return Amendment(live.state, steps, after=_registered(live, spec), files=text)
 
 
 class Forbid(Change):
@@ -69,8 +83,8 @@ class Forbid(Change):
 
     def live(self, live: Live, spec: Spec) -> Amendment:
         held = _in_force(live)
-        if held is None:
-            raise Conflict(f"cannot change what container {spec.name} reaches", "no policy of it is in force")
+        if held is None:  # it is on no network
+            return Amendment(live.state)
         forget = ForgetNames(held.table, live.id, spec.allow_out)
         return Amendment(
             live.state, after=(*_registered(live, spec), held.replace(allowed=spec.allow_out), forget)
@@ -98,41 +112,22 @@ def rules(texts: Iterable[str]) -> Policy:
     return parse(texts)
 
 
-def legs_of(live: Live) -> tuple[Leg, ...]:
-    """A running container's places on its networks, as far as a policy is concerned with them."""
-    store = NetworkStore(live.paths, live.kernel)
-    return enforce.legs_of(_endpoint(store, live, one) for one in live.state.endpoints)
-
-
-def _endpoint(store: NetworkStore, live: Live, one: EndpointState) -> allot.Endpoint:
-    wish = next((each for each in live.spec.networks if each.network == one.network), None)
-    more = wish.link_local if wish else ()
-    return allot.Endpoint(store.find(one.network), one.interface, one.link, one.mac, one.ip, one.ip6, (), more)
-
-
 def _in_force(live: Live) -> EnforceEgress | None:
     """The step that has put its policy in force, with all networks that came later."""
     steps = live.journalled()
     found = next((step for step in steps if isinstance(step, EnforceEgress)), None)
     if found is None:
         return None
-    return found.replace(legs=legs_of(live))
+    return found.replace(legs=enforce.legs_of(endpoints_of(live)))
 
 
 def _registered(live: Live, spec: Spec) -> list[Step]:
     """Its names files, with the policy as it is then: the resolver sees them at the next question."""
     told = gate.registered(live.paths, live.id, spec.allow_out)
-    found = [step for step in live.journalled() if type(step).__name__ == "RegisterNames"]
-    return [step.replace(registration=vars(step)["registration"].replace(egress=told)) for step in found]
+    return [
+        step.replace(registration=vars(step)["registration"].replace(egress=told)) for step in _registrations(live)
+    ]
 
 
-def _check_resolver(live: Live, spec: Spec) -> None:
-    """Names open nothing where the container asks other name servers than ours: then it must be started anew."""
-    asks_us = any(type(step).__name__ == "RegisterNames" for step in live.journalled())
-    if any(rule.name for rule in parse(spec.allow_out).rules) and not asks_us:
-        where = "the default network" if spec.network == DEFAULT else f"network {spec.network}"
-        raise Conflict(
-            f"cannot allow names only to container {spec.name} while it runs",
-            f"on {where}, without rules, it asks the host's name servers itself",
-            f"stop {spec.name}, add the rule, and start it; or rules of addresses alone: egress add {spec.name} none",
-        )
+def _registrations(live: Live) -> list[Step]:
+    return [step for step in live.journalled() if type(step).__name__ == "RegisterNames"]

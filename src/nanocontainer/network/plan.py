@@ -47,19 +47,19 @@ def steps(
         legs = enforce.legs_of(allotment.endpoints)
         host.append(enforce.step(Paths(allotment.state), id, allow_out, legs))
     if allotment.endpoints:
-        host += _bridges(allotment, id)
+        host += _bridges(allotment, id, limited=bool(allow_out))
     if naming and (named := named_endpoints(allotment, allow_out)):
         host += naming_steps(Paths(allotment.state, naming.run), named, id, naming, allotment.linger)
     return host, enter
 
 
-def _bridges(allotment: Allotment, id: str) -> list[Step]:
+def _bridges(allotment: Allotment, id: str, *, limited: bool) -> list[Step]:
     paths, ports, endpoints = Paths(allotment.state), allotment.ports, allotment.endpoints
     steps: list[Step] = []
     way, way6 = exit_of(endpoints), exit_of(endpoints, six=True)
     for endpoint in endpoints:
         published = bool(ports) and endpoint in published_on(endpoints)
-        steps += endpoint_steps(paths, endpoint, id, allotment.linger, hairpin=published)
+        steps += endpoint_steps(paths, endpoint, id, allotment.linger, hairpin=published, limited=limited)
     if way or way6:
         gateways = (way.network.gateway if way else "", way6.network.gateway6 if way6 else "")
         steps.append(AddDefaultRoute(*gateways))
@@ -81,10 +81,11 @@ def port_steps(paths: Paths, endpoints: tuple[Endpoint, ...], ports: tuple[Bindi
 
 
 def endpoint_steps(
-    paths: Paths, endpoint: Endpoint, id: str, linger: int, *, hairpin: bool = False
+    paths: Paths, endpoint: Endpoint, id: str, linger: int, *, hairpin: bool = False, limited: bool = False
 ) -> list[Step]:
     """The steps that put container id on one network; slot "netns" is its network namespace. The default route is not
-    among them: which network has it depends on all (allot.exit_of)."""
+    among them: which network has it depends on all (allot.exit_of). limited: not everything may be reached, and who
+    asks is told by the source address: it must be true, whatever the network allows others."""
     network = endpoint.network
     leases = f"{paths.networks}/{network.name}/leases"
     steps: list[Step] = [
@@ -95,9 +96,8 @@ def endpoint_steps(
         ),
         ConnectVeth(endpoint.link, endpoint.mac, network.mtu, endpoint.interface, ipv6=bool(endpoint.ip6)),
     ]  # fmt: skip
-    if network.guarded:
-        own = tuple(address for address in (endpoint.ip, endpoint.ip6, *endpoint.link_local) if address)
-        steps.append(GuardSource(endpoint.link, endpoint.mac, own))
+    if network.guarded or limited:
+        steps.append(guard(endpoint))
     steps += [
         JoinBridge(network.interface, endpoint.link, endpoint.mac, hairpin=hairpin, isolated=not network.icc),
         AddAddress(
@@ -106,6 +106,12 @@ def endpoint_steps(
     ]
     steps += [AddAddress(text, 64 if ":" in text else 16, endpoint.interface) for text in endpoint.link_local]
     return steps
+
+
+def guard(endpoint: Endpoint) -> GuardSource:
+    """The step by which nothing but an endpoint's own addresses comes by its cable."""
+    own = tuple(address for address in (endpoint.ip, endpoint.ip6, *endpoint.link_local) if address)
+    return GuardSource(endpoint.link, endpoint.mac, own)
 
 
 def naming_steps(
