@@ -98,6 +98,7 @@ class Resolver:
                     self._stumbled(fd, error)
             if not fired:
                 self.load()
+                self.look()  # who should have told us of an end may have been killed
             now = time.monotonic()
             self._hurry(now)
             self._drop_silent(now)

@@ -65,7 +65,7 @@ def _said(paths: Paths, networks: tuple[str, ...], linger: int, patience: float)
         return None
     said: dict[str, str] = loads(answer.decode())
     if "what" in said:
-        raise NanoError.from_dict(said)
+        raise NanoError(said["what"], said.get("why", ""), said.get("hint", ""))
     return said
 
 
