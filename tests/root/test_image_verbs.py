@@ -40,6 +40,7 @@ def test_images(nano: Nano, made: Path) -> None:
     form = ("--format", "{{.Repository}}:{{.Tag}} {{.Containers}} {{.SharedSize}} {{.UniqueSize}}")
     lines = nano("images", *form).out.splitlines()
     assert {"base:1 1 10kB 0B", "top:1 0 10kB 100B", "top:2 0 10kB 200B"} <= set(lines)
+    assert nano("images", "--tree").out == nano("image", "tree").out
     names = ("--format", "{{.Repository}}:{{.Tag}}")
     assert nano("images", *names, "-f", "since=base:1", "top").out.splitlines() == ["top:2", "top:1"]
     assert nano("images", *names, "-f", "before=top:2", "-f", "since=base:1", "top").out == "top:1\n"
@@ -63,7 +64,14 @@ def test_df(nano: Nano, made: Path) -> None:
     kinds = {row["Type"]: row for row in rows}
     assert list(kinds) == ["Images", "Containers", "Local Volumes", "Build Cache"]
     assert int(kinds["Images"]["TotalCount"]) >= 3 and int(kinds["Containers"]["TotalCount"]) >= 1
-    out = nano("system", "df", "-v").out
+    partial = Path(nano.root, "images", "partial", "0" * 64)
+    partial.parent.mkdir(exist_ok=True)
+    partial.write_bytes(bytes(5000))
+    try:
+        out = nano("system", "df", "-v").out
+    finally:
+        partial.unlink()
+    assert "broke off have left 5kB" in out
     (shared,) = (line for line in out.splitlines() if "base:1, " in line or ", base:1" in line)
     assert "top:1" in shared and "top:2" in shared and "10kB" in shared
 

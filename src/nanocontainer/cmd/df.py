@@ -85,11 +85,13 @@ def _verbose(usage: Usage) -> str:
     volumes = [["VOLUME NAME", "SIZE", "CONTAINERS"]] + [
         [shorten(one.name, 40), _size(one.size), ", ".join(one.containers) or "none"] for one in usage.volumes
     ]
+    partial = f"Pulls that broke off have left {_size(usage.partial)}, with which the next ones go on."
     free = f"`image prune -a` would free {_size(usage.reclaimable)}." if usage.reclaimable else ""
     return "\n".join((
         "Images space usage (a layer that several images have is on the disk once: shared):\n", render(images),
         "Layers space usage:\n", render(layers), "Containers space usage:\n", render(containers),
-        "Local Volumes space usage:\n", render(volumes), *([free, ""] if free else []),
+        "Local Volumes space usage:\n", render(volumes),
+        *([partial] if usage.partial else []), *([free] if free else []), "",
     ))  # fmt: skip
 
 

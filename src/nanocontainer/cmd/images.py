@@ -70,6 +70,10 @@ def _pulled_name(image: Image, name: str) -> str:
 
 def images(app: App, given: Given) -> int:
     """`images`: a line for each name, the newest image first."""
+    if given["tree"]:
+        from .imagelook import tree
+
+        return tree(app, given)
     wanted = read_filters(given["filter"], FILTERS)
     if given.args:
         wanted.setdefault("reference", []).append(given.args[0])
@@ -266,7 +270,7 @@ IMAGES = Command(
         ("format", "", "string", "", "'table', 'table TEMPLATE', 'json', or a Go template"),
         ("no-trunc", "", "bool", False, "Show ids whole"),
         ("quiet", "q", "bool", False, "Print ids only"),
-        ("tree", "", "later", None, ""),
+        ("tree", "", "bool", False, "Show which images stand on the same layers"),
     ),
     images,
     most=1,

@@ -41,6 +41,7 @@ class Usage(Record):
     containers: tuple[ContainerUse, ...] = ()
     volumes: tuple[VolumeUse, ...] = ()
     used: dict[str, tuple[str, ...]] = {}
+    partial: int = 0  # bytes of pulls that broke off and can go on
 
     @property
     def reclaimable(self) -> int:
@@ -66,6 +67,7 @@ def usage(life: Lifecycle) -> Usage:
         containers=tuple(_container(life, one) for one in containers),
         volumes=tuple(_volumes(life, holders)),
         used=used,
+        partial=sum(entry.stat().st_size for entry in _entries(f"{life.images.root}/partial")),
     )
 
 
