@@ -511,6 +511,31 @@ class Engine:
         change = Disconnect(self.paths, network)
         return self._amend(ref, change, "disconnect", change.network)
 
+    def explain_publish(self, ref: str, ports: Sequence[Port], *, less: bool = False) -> Explanation:
+        """What publish() would do, or (less) unpublish()."""
+        from .container.explaining_changes import explain_change
+        from .container.publishing import Publish, Withdraw
+
+        change = Withdraw(tuple(ports)) if less else Publish(tuple(ports))
+        return explain_change(self.life, self.resolve_id(ref), change, "port rm" if less else "port add")
+
+    def explain_connect(self, network: str, ref: str, **wishes: Any) -> Explanation:
+        """What connect() would do."""
+        from .container.connecting import Connect
+        from .container.explaining_changes import explain_change
+        from .network.leases import Attachment
+
+        change = Connect(self.paths, Attachment(network, **wishes))
+        return explain_change(self.life, self.resolve_id(ref), change, "network connect")
+
+    def explain_disconnect(self, network: str, ref: str) -> Explanation:
+        """What disconnect() would do."""
+        from .container.connecting import Disconnect
+        from .container.explaining_changes import explain_change
+
+        change = Disconnect(self.paths, network)
+        return explain_change(self.life, self.resolve_id(ref), change, "network disconnect")
+
     def _amend(self, ref: str, change: Change, event: str = "", network: Network | None = None) -> Container:
         """event: what the events of a network say of it, where the container runs."""
         from .container.amending import amend

@@ -17,7 +17,7 @@ from nanocontainer.cmd import explain_calls, explain_html, explain_json, explain
 from nanocontainer.cmd.paint import Paint, columns, plain
 from nanocontainer.errors import InvalidInput
 from nanocontainer.kernel import notation
-from nanocontainer.plan.explanation import Explanation, ShownCall, clause, explain
+from nanocontainer.plan.explanation import ExplainedStep, Explanation, ShownCall, clause, explain
 from nanocontainer.plan.plan import Plan
 from nanocontainer.plan.rehearsal import Rehearsal
 from nanocontainer.plan.step import Step
@@ -186,6 +186,12 @@ def test_on_a_wide_terminal_the_two_sides_stand_side_by_side() -> None:
     host = next(line for line in lines if " MountOverlay" in line)
     inside = next(line for line in lines if " PivotRoot" in line)
     assert host.index("MountOverlay") < host.index("│") and inside.index("│") < inside.index("PivotRoot")
+
+
+def test_every_form_shows_acts_that_are_no_steps() -> None:
+    acts = Explanation("stop", "One act.", (ExplainedStep(1, "SendSignal", "host", "", "Do.", (), (), (), ()),))
+    for form in (explain_short, explain_text, explain_markdown, explain_html, explain_json):
+        assert "SendSignal" in form.show(acts)
 
 
 def hostile() -> Explanation:

@@ -20,21 +20,26 @@ def connect(app: App, given: Given) -> int:
         name, _, interface = option.partition("=")
         if name != _IFNAME or not interface:
             raise InvalidInput(f"invalid --driver-opt {option!r}", f"the one option there is: {_IFNAME}=NAME")
-    app.engine.connect(
-        network,
-        ref,
-        ip=given["ip"],
-        ip6=given["ip6"],
-        aliases=tuple(given["alias"]),
-        link_local=tuple(given["link-local-ip"]),
-        priority=given["gw-priority"],
-        interface=interface,
-    )
+    wishes = {
+        "ip": given["ip"], "ip6": given["ip6"], "aliases": tuple(given["alias"]), "interface": interface,
+        "link_local": tuple(given["link-local-ip"]), "priority": given["gw-priority"],
+    }  # fmt: skip
+    if given["explain"]:
+        from .explain import show, wanted
+
+        if form := wanted(given, root="cannot look at containers"):
+            return show(form, lambda: app.engine.explain_connect(network, ref, **wishes))
+    app.engine.connect(network, ref, **wishes)
     return 0
 
 
 def disconnect(app: App, given: Given) -> int:
     network, ref = given.args
+    if given["explain"]:
+        from .explain import show, wanted
+
+        if form := wanted(given, root="cannot look at containers"):
+            return show(form, lambda: app.engine.explain_disconnect(network, ref))
     try:
         app.engine.disconnect(network, ref)
     except NotFound:
@@ -45,6 +50,8 @@ def disconnect(app: App, given: Given) -> int:
             raise
     return 0
 
+
+_EXPLAIN = ("explain", "", "optional", "text", "Only show what it would do (short, text, json, markdown, html)")
 
 CONNECT = Command(
     "connect",
@@ -58,6 +65,7 @@ CONNECT = Command(
         ("ip", "", "string", "", "IPv4 address (such as 172.30.100.104)"),
         ("ip6", "", "string", "", "IPv6 address (such as fd00::3)"),
         ("link-local-ip", "", "list", None, "Link-local addresses beside it (169.254.0.0/16, fe80::/10)"),
+        _EXPLAIN,
         ("link", "", "later", None, ""),
     ),
     connect,
@@ -70,7 +78,7 @@ DISCONNECT = Command(
     "[OPTIONS] NETWORK CONTAINER",
     "Disconnect a container from a network, while it runs or for its next start. Without any network it has its "
     "loopback alone, and can be connected again. Connections by that network end.",
-    (("force", "f", "bool", False, "It is no failure where it is not there, or not on the network"),),
+    (("force", "f", "bool", False, "It is no failure where it is not there, or not on the network"), _EXPLAIN),
     disconnect,
     least=2,
     most=2,

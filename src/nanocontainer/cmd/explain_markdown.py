@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 _SIDES = {"host": "on the host", "inside": "inside"}
 _LEFT = {
-    "init": "",
     "kernel": " It leaves an object in the kernel, which is undone at the end.",
     "disk": " It leaves a file, which is undone at the end.",
 }
@@ -24,7 +23,7 @@ def show(explanation: Explanation) -> str:
         if step.sync:
             parts.append(f"*{step.sync}*")
         parts.append(f"## {step.number}. {_plain(step.name)} ({_SIDES[step.side]})")
-        parts.append(_plain(step.sentence) + _LEFT[step.residue])
+        parts.append(_plain(step.sentence) + _LEFT.get(step.residue, ""))
         parts.append(_calls(step.calls))
         if step.manual:
             parts.append(f"Manual: {', '.join(f'`{page}`' for page in step.manual)}")

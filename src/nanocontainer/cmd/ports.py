@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def port(app: App, given: Given) -> int:
     words = given.args
     if words[0] in ("add", "rm") and (len(words) > 2 or (given["publish"] and len(words) > 1)):
-        return _change(app, words[0], words[1], [*given["publish"], *words[2:]])
+        return _change(app, given, words[0], words[1], [*given["publish"], *words[2:]])
     if given["publish"]:
         raise InvalidInput("--publish is for port add", "", f"port add {words[0]} -p {given['publish'][0]}")
     if len(words) > 2:
@@ -42,7 +42,13 @@ def port(app: App, given: Given) -> int:
     return 0
 
 
-def _change(app: App, verb: str, ref: str, items: list[str]) -> int:
+def _change(app: App, given: Given, verb: str, ref: str, items: list[str]) -> int:
+    if given["explain"]:
+        from .explain import show, wanted
+
+        if form := wanted(given, root="cannot look at containers"):
+            ports = publish(items)
+            return show(form, lambda: app.engine.explain_publish(ref, ports, less=verb == "rm"))
     if verb == "rm":
         app.engine.unpublish(ref, publish(items))
         return 0
@@ -84,7 +90,10 @@ PORT = Command(
     "not run that counts from its next start on. port rm 80 removes all that lead to its port 80. TCP connections that "
     "stand when their port is removed go on to their end; UDP is cut off.\n\n"
     "A container that is named add or rm: its ports are shown by `port add`, and changed by `port add add 80`.",
-    (("publish", "p", "list spec", None, "A port to add or remove, as with run (the word -p may be left out)"),),
+    (
+        ("publish", "p", "list spec", None, "A port to add or remove, as with run (the word -p may be left out)"),
+        ("explain", "", "optional", "text", "Only show what add or rm would do (short, text, json, markdown, html)"),
+    ),
     port,
     least=1,
     examples=(

@@ -25,6 +25,7 @@ import select
 import time
 
 from ..errors import Busy, NanoError, NotRunning, reason
+from ..network import allot
 from ..network.leases import ports_directory
 from ..paths import claims, clear_torn, owner_of, release
 from ..plan.execute import Execution, failure_of
@@ -40,6 +41,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ..network.allot import Binding, Endpoint
+    from ..network.leases import Attachment
+    from ..network.model import Network
     from ..paths import Paths
     from ..plan.step import Step
     from .lifecycle import Lifecycle
@@ -130,6 +134,16 @@ class Live:
         """The steps that are in its journal, newest first."""
         entries = read(self._journal.path, self._journal.fd)
         return [entry.step for entry in entries if entry.step is not None]
+
+    # --- what is claimed for a change
+
+    def claim_ports(self, wishes: Iterable[Binding], *, ipv6: bool) -> tuple[Binding, ...]:
+        """allot.claim_ports() for this container."""
+        return allot.claim_ports(self.paths, wishes, self.id, self.life.running, self.kernel, ipv6=ipv6)
+
+    def claim_endpoint(self, network: Network, wish: Attachment, interface: str) -> Endpoint:
+        """allot.claim_endpoint() for this container."""
+        return allot.claim_endpoint(self.paths, network, wish, interface, self.id, self.life.running)
 
     # --- its keeper
 

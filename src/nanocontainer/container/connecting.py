@@ -63,10 +63,10 @@ class Connect(Change):
         return changed
 
     def live(self, live: Live, spec: Spec) -> Amendment:
-        paths, state, kernel = live.paths, live.state, live.kernel
+        paths, state = live.paths, live.state
         before = endpoints_of(live, self.store)
         (interface,) = allot.interfaces((self.wish,), tuple(each.interface for each in before))
-        new = allot.claim_endpoint(paths, self.network, self.wish, interface, live.id, live.life.running)
+        new = live.claim_endpoint(self.network, self.wish, interface)
         endpoints = (*before, new)
         steps: list[Step] = enforcement(live, spec, new, first=not before)
         steps += [
@@ -82,7 +82,7 @@ class Connect(Change):
         if not before:
             wishes = allot.wishes(spec)
             allot.fits(wishes, bool(new.ip6))
-            bindings = allot.claim_ports(paths, wishes, live.id, live.life.running, kernel, ipv6=bool(new.ip6))
+            bindings = live.claim_ports(wishes, ipv6=bool(new.ip6))
             steps += port_steps(paths, endpoints, bindings, live.id)
             if bindings:
                 after.append(TurnBack(new.interface))

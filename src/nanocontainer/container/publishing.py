@@ -55,7 +55,7 @@ class Publish(Change):
         wishes = [allot.checked(port) for port in self.ports]
         ipv6 = any(endpoint.ip6 for endpoint in endpoints)
         allot.fits(wishes, ipv6)
-        ports = allot.claim_ports(paths, wishes, live.id, live.life.running, live.kernel, ipv6=ipv6)
+        ports = live.claim_ports(wishes, ipv6=ipv6)
         steps: list[Step] = [TurnBack(each.interface) for each in doors(endpoints)] if not state.ports else []
         steps += port_steps(paths, endpoints, ports, live.id)
         had = tuple(Port.from_dict(port.as_dict()) for port in ports)
@@ -85,7 +85,8 @@ class Withdraw(Change):
                     f"container {spec.name} publishes no port like {_words(wish)}", "", f"see: port {spec.name}"
                 )
             had = [port for port in had if port not in gone]
-            left = [port for port in left if port not in asked]
+            for port in asked:  # one for one: two random ones are equal
+                left.remove(port)
             if publish_all and from_all:  # from now on those that stay are named one by one
                 publish_all = False
                 named = {(port.container_port, port.protocol) for port in left}

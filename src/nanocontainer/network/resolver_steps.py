@@ -75,15 +75,29 @@ class RegisterNames(Step):
 
     def undo(self, world: World) -> None:
         """The file goes. The resolver sees that at the next question; it looks now, and ends if it was the last one."""
+        directory, id = os.path.split(self.path)
         try:
             world.kernel.unlink(self.path)
-        except (FileNotFoundError, NotADirectoryError):
+        except NotADirectoryError:
             return
+        except FileNotFoundError:
+            if not self._clear_torn(world, directory, id):
+                return
         try:
-            world.kernel.rmdir(os.path.dirname(self.path))
+            world.kernel.rmdir(directory)
         except OSError:
             pass  # others have names there
         resolver_call.tell(Paths(self.state, self.run))
+
+    def _clear_torn(self, world: World, directory: str, id: str) -> bool:
+        """What was half written of it by somebody who was killed; whether there is such a directory at all."""
+        try:
+            torn = [name for name in world.kernel.listdir(directory) if name.startswith(f"{id}.")]
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        for name in torn:
+            world.kernel.unlink(f"{directory}/{name}")
+        return True
 
 
 class EnsureResolver(Step):
