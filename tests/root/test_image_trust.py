@@ -23,6 +23,7 @@ import pytest
 
 from nanocontainer.errors import NanoError, NotPermitted, Unsupported
 from nanocontainer.image import policy as policies
+from nanocontainer.image.archive import load
 from nanocontainer.image.pull import pull
 from nanocontainer.image.store import ImageStore
 from nanocontainer.image.verify import verify
@@ -172,6 +173,14 @@ def test_a_signature_of_an_index_is_one_of_all_in_it(
         pull(store, reference)
     put_signatures(registry, repository, top, [(data, sign(key, data))])
     assert pull(store, reference).digests[0].endswith(top)
+
+
+def test_images_from_files_follow_it_too(store: ImageStore, layout: Path, policy: Callable[..., None]) -> None:
+    policy("docker.io", {"type": "insecureAcceptAnything"})  # and the default is reject
+    with pytest.raises(NotPermitted) as told:
+        load(store, str(layout))
+    assert "(oci)" in told.value.why
+    nothing_left(store)
 
 
 # --- image verify

@@ -92,6 +92,18 @@ def test_a_bomb_does_not_fill_the_memory(libraries: str) -> None:
     assert max(sizes) <= 4 << 20
 
 
+def test_zstd_chunked_is_zstd() -> None:
+    """zstd:chunked: frames of their own for parts, and what else it has in skippable frames (RFC 8878, 3.1.2)."""
+
+    def skippable(data: bytes) -> bytes:
+        return b"\x50\x2a\x4d\x18" + len(data).to_bytes(4, "little") + data
+
+    half = len(PLAIN) // 2
+    packed = zstd(PLAIN[:half]) + skippable(b"toc" * 50) + zstd(PLAIN[half:]) + skippable(b"x" * 64)
+    for data in (packed, skippable(b"first") + packed):
+        assert b"".join(streams.decompressed(chunks(data), "it")) == PLAIN
+
+
 def test_zstandard_binding(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("zstandard")
     from nanocontainer.library import borrow

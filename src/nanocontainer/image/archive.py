@@ -35,6 +35,7 @@ from .manifest import (
     parse_manifest,
     parse_platform,
 )
+from .policy import read_policy
 from .progress import Progresses
 from .reference import is_digest, parse_reference
 from .streams import CHUNK, decompressed, file_chunks, is_compressed, with_room
@@ -90,9 +91,12 @@ def load(
 
 
 def _images(files: _Files, platform: Platform) -> Iterator[Wanted]:
+    policy = read_policy()
     if files.has("manifest.json"):
+        policy.admit_local("docker-archive")
         yield from _docker_images(files)
     elif files.has("index.json"):
+        policy.admit_local("oci" if isinstance(files, _Directory) else "oci-archive")
         yield from _oci_images(files, platform)
     else:
         raise Corrupt(

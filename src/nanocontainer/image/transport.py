@@ -244,4 +244,5 @@ def _broken(error: Exception, errors: Any) -> Broken:
     why = text.rpartition("object at 0x")[2].partition(">: ")[2] or text
     why = why.replace("HTTPConnection(", "").replace("HTTPSConnection(", "")
     why = re.sub(r"\[Errno -?\d+\] ", "", why)
-    return Broken(why.strip("'\"() ,")[:300], final=final, certificate="CERTIFICATE_VERIFY_FAILED" in text)
+    why = why.strip("'\"() ,") + "'" * (why.strip("'\"() ,").count("'") % 2)  # a quotation at the end stays one
+    return Broken(why[:300], final=final, certificate="CERTIFICATE_VERIFY_FAILED" in text)
