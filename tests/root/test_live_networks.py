@@ -125,6 +125,17 @@ def test_it_is_written_down_for_its_next_start(wired: Nano) -> None:
     nano("exec", "web", "ping", "-c", "1", "10.204.0.1")
 
 
+def test_a_network_that_is_no_more(wired: Nano) -> None:
+    nano = wired
+    nano("network", "create", "gone")
+    nano("create", "--name", "web", "--network", "gone", "tiny", "sleep", "1000")
+    nano("network", "rm", "gone")
+    assert nano("start", "web", check=False).err.startswith("Error: network gone not found")
+    nano("network", "disconnect", "gone", "web")
+    nano("start", "web")
+    assert nano("network", "disconnect", "gone", "web", check=False).err.startswith("Error: network gone not found")
+
+
 def test_what_cannot_be_connected(wired: Nano) -> None:
     nano = wired
     said = []

@@ -7,7 +7,7 @@ default route, where its published ports lead to, what it may reach, its names i
 
 from __future__ import annotations
 
-from ..errors import Conflict
+from ..errors import Conflict, NotFound
 from ..network import allot, names
 from ..network.allot import Allotment, Endpoint, exit_of
 from ..network.leases import DEFAULT, Attachment
@@ -98,20 +98,30 @@ class Disconnect(Change):
 
     def __init__(self, paths: Paths, network: str) -> None:
         self.store = NetworkStore(paths)
-        self.none = network == "none"
+        self.none, self.name = network == "none", network
         if network == "host":
             raise _no_network(network)
-        self.network = None if self.none else self.store.find(DEFAULT if network == "default" else network)
+        self.network: Network | None = None
+        self.missing: NotFound | None = None
+        try:
+            if not self.none:
+                self.network = self.store.find(DEFAULT if network == "default" else network)
+        except NotFound as error:  # it has been removed: a container that does not run may still name it
+            self.missing = error
 
     def amended(self, container: Container) -> Spec:
         spec = container.spec
         mode, _ = allot.parse_mode(spec.network)
         if mode == "none" and self.none and not spec.unplugged:
             return spec.replace(unplugged=True)
-        name = self.network.name if self.network else "none"
+        name = self.network.name if self.network else self.name
         had = allot.attachments(spec)
-        left = tuple(each for each in had if self.network is None or not _is(each, self.network))
+        left = tuple(
+            each for each in had if each.network != name and not (self.network and _is(each, self.network))
+        )
         if len(left) == len(had):
+            if self.missing:
+                raise self.missing
             hint = f"see: inspect -f '{{{{json .NetworkSettings.Networks}}}}' {spec.name}"
             raise Conflict(f"container {spec.name} is not connected to network {name}", "", hint)
         first = left[0].network if left else "none"
