@@ -449,6 +449,8 @@ def cases_of(shape: str, plan: list[list[str]]) -> list[dict[str, object]]:
     clone = names.index("Clone")
     asked = names.index("EnsureResolver") if "EnsureResolver" in names else len(names)
     for index, (name, side) in enumerate(plan):
+        if REGISTRY[shape].only and name not in REGISTRY[shape].only:
+            continue
         for when in ("before", "after"):
             for who in REGISTRY[shape].roles:
                 inside = side == "inside"

@@ -20,6 +20,7 @@ class Shape(Record):
 
     zygote: by a program with threads. guest: the network of another container, named guest, that runs beside it: what
     survives must not change. bind: a directory of the host is mounted at /bind. volume: the named volume that it makes.
+    only: the steps at which somebody is killed, where the others are those of another shape; empty: all.
     """
 
     spec: Spec
@@ -30,16 +31,17 @@ class Shape(Record):
     bind: bool = False
     volume: str = ""
     tty: bool = False
+    only: tuple[str, ...] = ()
 
 
 def _shape(
     act: str = "detach", /, *, roles: tuple[str, ...] = (), zygote: bool = False, guest: str = "none",
-    bind: bool = False, volume: str = "", **fields: object,
+    bind: bool = False, volume: str = "", only: tuple[str, ...] = (), **fields: object,
 ) -> Shape:  # fmt: skip
     given = {"image": "tiny", "command": ("sleep", "1000"), "network": "none", **fields}
     spec = Spec(**given)  # type: ignore[arg-type]
     roles = roles or (EXEC if act == "exec" else CONTAINER)
-    return Shape(spec, act, (*roles, "zygote") if zygote else roles, zygote, guest, bind, volume, spec.tty)
+    return Shape(spec, act, (*roles, "zygote") if zygote else roles, zygote, guest, bind, volume, spec.tty, only)
 
 
 _MOUNTS = (
@@ -54,12 +56,14 @@ _LIMITS = Limits(
 )
 _PORTS = (Port(80, 18099, "127.0.0.1"), Port(53, 18053, "127.0.0.1", "udp"))
 
+_NAMED = ("RegisterNames", "EnsureResolver", "MountOverlay", "Clone", "PivotRoot", "Exec")
+
 REGISTRY = {
     "none": _shape("run"),
     "bridge": _shape(network="bridge", ports=_PORTS),
     "bridge shared": _shape(network="bridge", ports=_PORTS[:1], guest="bridge"),
     "allow out": _shape(network="bridge", guest="bridge", allow_out=("api.example.com:443", "2001:db8::/32")),
-    "user network": _shape(network="mine", roles=("keeper", "resolver")),
+    "user network": _shape(network="mine", roles=("keeper", "resolver"), only=_NAMED),
     "host": _shape(network="host"),
     "container network": _shape(network="container:guest", guest="bridge"),
     "container pid, ipc": _shape(pid_mode="container:guest", ipc_mode="container:guest"),
