@@ -61,6 +61,10 @@ class Progress:
         if not _is_layer(event.id):
             self.line(f"{event.id}: {event.status}" if event.id else event.status)
             return
+        if event.status == RESUMING:
+            self.here[event.id] = event.current
+        elif event.status == "Downloading" and event.current < self.here.get(event.id, 0):
+            return  # read from the disk
         before = self.layers.get(event.id)
         self.layers[event.id] = event
         if not self.live:
@@ -68,9 +72,7 @@ class Progress:
                 at = f" at {units.size(event.current)} of {units.size(event.total)}" if event.status == RESUMING else ""
                 err(f"{event.id}: {event.status}{at}\n")
             return
-        if event.status == RESUMING:
-            self.here[event.id] = event.current
-        if before is None or before.status != event.status or event.current <= self.here.get(event.id, -1):
+        if before is None or before.status != event.status:
             self.speed[event.id] = (time.monotonic(), event.current)
             self._draw()
         elif time.monotonic() - self.last > _PAUSE:
