@@ -21,15 +21,16 @@ container is on any network with names, after some seconds as the bridges do.
 from __future__ import annotations
 
 import gc
-import os
 import select
 import time
 from functools import partial
 
+from .resolver_clients import IDLE, Client
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any
 
     from ..kernel.calls import Kernel
     from ..lean import sockets
@@ -44,10 +45,8 @@ MOST_QUESTIONS = 1000  # on their way to other servers, if there may be so many 
 MOST_OF_ONE = 200  # of one container
 MOST_CONNECTIONS = 250
 MOST_CONNECTIONS_OF_ONE = 30
-IDLE = 10.0  # seconds that a client's connection may say nothing
 _AT_ONCE = 50  # datagrams taken from one socket before others have their turn
 _LOOK = 60.0  # seconds after which it looks by itself whether it is needed
-_UNSENT = 1 << 17  # bytes of answers that a client has not taken, from which on nothing more is read from it
 _SETTLE = 0.03  # seconds without a word, after which the library is loaded
 _LIBRARY = "dns.message"
 
@@ -192,6 +191,12 @@ class Resolver:
         self.forget(sock.fileno())
         sock.close()
 
+    def leave_all(self) -> None:
+        """Before the end."""
+        for pair in list(self.served):
+            self._leave(pair)
+        self._redirect()
+
     def _redirect(self) -> list[str]:
         """Lead port 53 to where we are, where another program has that; again when we are told that somebody has
         flushed all tables. What a resolver that was killed has left of that goes."""
@@ -276,7 +281,7 @@ class Resolver:
             self.view.refresh()  # for each, and after it has come: what was written before it was sent must count
             asker = self.view.asker(sender[0])
             if asker:
-                self._answer(wire, asker, False, (sender, wire[:2]), partial(_post, sock, sender))
+                self.answer(wire, asker, False, (sender, wire[:2]), partial(_post, sock, sender))
 
     def _connected(self, sock: sockets.socket) -> None:
         from ..lean import sockets
@@ -296,7 +301,7 @@ class Resolver:
         connection.setblocking(False)
         Client(self, connection, sender[0])
 
-    def _answer(self, wire: bytes, asker: Asker, stream: bool, client: object, reply: Callable[[bytes], None]) -> bool:
+    def answer(self, wire: bytes, asker: Asker, stream: bool, client: object, reply: Callable[[bytes], None]) -> bool:
         """Answer a query, now or when others have answered. Whether it will be."""
         words = self.words
         question = words.parse(wire)
@@ -451,124 +456,8 @@ class Resolver:
             client.close()
 
 
-class Client:
-    """A container's TCP connection: messages with their length in two bytes before them (RFC 1035, 7766)."""
-
-    def __init__(self, resolver: Resolver, sock: sockets.socket, address: str) -> None:
-        self.resolver, self.sock, self.address = resolver, sock, address
-        self.received, self.unsent = b"", b""
-        self.last = 0.0
-        self._alive()
-        resolver.watch(sock.fileno(), select.EPOLLIN, self._ready)
-
-    def close(self) -> None:
-        self.resolver.clients.pop(self, None)
-        if self.sock.fileno() >= 0:
-            self.resolver.forget(self.sock.fileno())
-            self.sock.close()
-
-    def _alive(self) -> None:
-        self.last = time.monotonic()
-        self.resolver.clients.pop(self, None)
-        self.resolver.clients[self] = None
-
-    def _ready(self, events: int) -> None:
-        try:
-            if events & select.EPOLLOUT:
-                self._send()
-                self._work_off()
-            elif events & ~select.EPOLLOUT:
-                self._receive()
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.close()
-
-    def _receive(self) -> None:
-        data = self.sock.recv(65537)
-        if not data:
-            self.close()
-            return
-        self.received += data
-        self._work_off()
-
-    def _work_off(self) -> None:
-        """Answer what has come, as long as the client takes the answers."""
-        self.resolver.view.refresh()
-        asker = self.resolver.view.asker(self.address)
-        while asker and len(self.received) >= 2 and len(self.unsent) < _UNSENT:
-            size = int.from_bytes(self.received[:2], "big")
-            if len(self.received) < size + 2:
-                return
-            wire, self.received = self.received[2 : size + 2], self.received[size + 2 :]
-            self._alive()
-            if not self.resolver._answer(wire, asker, True, (self, wire[:2]), self._reply):
-                asker = None
-        if asker is None:
-            self.close()
-
-    def _reply(self, answer: bytes) -> None:
-        if self.sock.fileno() < 0:
-            return  # gone meanwhile
-        self.unsent += len(answer).to_bytes(2, "big") + answer
-        try:
-            self._send()
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.close()
-
-    def _send(self) -> None:
-        if self.unsent:
-            try:
-                self.unsent = self.unsent[self.sock.send(self.unsent) :]
-                self._alive()
-            except BlockingIOError:
-                pass
-        events = (select.EPOLLIN if len(self.unsent) < _UNSENT else 0) | (select.EPOLLOUT if self.unsent else 0)
-        self.resolver.watch(self.sock.fileno(), events, self._ready)
-
-
 def _post(sock: sockets.socket, to: Any, answer: bytes) -> None:
     try:
         sock.sendto(answer, to)
     except OSError:
         pass  # the container is gone, or its queue is full: it asks again
-
-
-def main(note: int) -> NoReturn:
-    """The program. note: an open file with what we hold: paths, lock, listener, bound sockets."""
-    import resource
-
-    from ..lean import loads, sockets
-    from ..paths import Paths
-    from .resolver_call import lock_path, socket_path
-    from .resolver_sockets import Place
-
-    held = loads(os.pread(note, 1 << 16, 0).decode())
-    os.close(note)
-    for fd in (held["lock"], held["listener"], *(fd for fd, _ in held["sockets"])):
-        os.set_inheritable(fd, False)
-    with open("/proc/self/comm", "w") as name:
-        name.write("nanoc:dns")
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = min(hard, 16384) if hard > 0 else 16384  # -1: no limit
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    paths = Paths(held["state"], held["run"])
-    listener = sockets.socket(fileno=held["listener"])
-    adopted = [(sockets.socket(fileno=fd), Place.from_dict(place)) for fd, place in held["sockets"]]
-    resolver = Resolver(paths, listener, adopted, held["linger"])
-    # a question has a socket for each server that was asked; networks and everything else have 200
-    resolver.most = max(10, min(MOST_QUESTIONS, (files - MOST_CONNECTIONS - 200) // 4))
-    try:
-        resolver.run()
-    finally:
-        for pair in list(resolver.served):
-            resolver._leave(pair)
-        resolver._redirect()
-        for path in (socket_path(paths), lock_path(paths)):  # as long as we hold the lock nobody else makes them
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                pass
-        os._exit(0)
