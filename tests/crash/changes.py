@@ -37,6 +37,8 @@ CHANGES: dict[str, Callable[[Engine], object]] = {
     "disconnect": lambda engine: engine.disconnect("bridge", "victim"),  # from the last one: it has loopback alone
     "disconnect, one is left": lambda engine: engine.disconnect("other", "victim"),
 }
+_RULES = ("203.0.113.0/24", "2001:db8::/32")
+CHANGES["egress add"] = lambda engine: engine.allow_out("victim", _RULES)  # the first limit of what it reaches
 _ON_TWO = "disconnect, one is left"
 
 
@@ -124,6 +126,8 @@ def _truth(bench: Bench, id: str) -> dict[str, set[object]]:
     spec, state = bench.life.store.spec(id), bench.life.store.state(id)
     listing = ["nft", "list", "table", "inet", table_name(bench.paths)]  # a program: the library keeps a socket open
     rules = subprocess.run(listing, check=False, capture_output=True, text=True).stdout
+    chain = ["nft", "list", "chain", "inet", f"{table_name(bench.paths)}_egress", f"to_{id[:12]}"]
+    limits = subprocess.run(chain, check=False, capture_output=True, text=True).stdout
     reserved: set[object] = set()
     for port in (_HAD, *_MORE):
         try:
@@ -152,8 +156,10 @@ def _truth(bench: Bench, id: str) -> dict[str, set[object]]:
         "networks: cables": {each.network for each in state.endpoints if each.interface in _interfaces(state.pid)},
         "cables: state": {each.interface for each in state.endpoints},
         "cables: inside": _interfaces(state.pid),
-        "names: state": {each.network for each in state.endpoints} - {"bridge"},
+        "names: state": {each.network for each in state.endpoints} - (set() if spec.allow_out else {"bridge"}),
         "names: files": set(names),
+        "egress: spec": set(spec.allow_out),
+        "egress: firewall": {rule for rule in _RULES if rule in limits},
         "hosts: state": {ip for each in state.endpoints for ip in (each.ip, each.ip6) if ip} or {"127.0.1.1"},
         "hosts: file": _hosts(bench, id),
     }
