@@ -45,6 +45,7 @@ def test_ago() -> None:
     assert units.ago("2024-05-01T11:57:00.123456789Z", now) == "2 minutes ago"
     assert units.ago("", now) == ""
     assert units.ago(units.ZERO_TIME, now) == "N/A"
+    assert units.ago("yesterday, or so", now) == units.local("yesterday, or so") == "N/A"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from ..clock import SECOND, parse_time
+from ..errors import InvalidInput
 
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -44,15 +45,21 @@ def duration(seconds: float) -> str:
 
 
 def ago(text: str, now: float | None = None) -> str:
-    """ "3 minutes ago" of an RFC 3339 time; "" where there is none."""
+    """ "3 minutes ago" of an RFC 3339 time; "" where there is none, N/A where it is none: images say what they like."""
     if not text or text == ZERO_TIME:
         return "N/A" if text else ""
-    return f"{duration((time.time() if now is None else now) - read_time(text))} ago"
+    try:
+        return f"{duration((time.time() if now is None else now) - read_time(text))} ago"
+    except InvalidInput:
+        return "N/A"
 
 
 def local(text: str) -> str:
     """A time as Go prints it, in the zone of this machine: 2024-05-01 14:30:00 +0200 CEST."""
-    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(read_time(text))) if text else ""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(read_time(text))) if text else ""
+    except (InvalidInput, OverflowError, OSError):
+        return "N/A"
 
 
 def size(number: float, *, binary: bool = False, digits: int = 4) -> str:

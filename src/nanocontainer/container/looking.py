@@ -225,6 +225,8 @@ def image_files(store: ImageStore, image: Image, path: str, *, deep: bool = Fals
     if not path.startswith("/") or "\0" in path:
         raise InvalidInput(f"invalid path {path!r}", "it must be absolute: as a container sees it, from / on")
     stack = _Stack(store, image)
+    if stack.root is None and not path.strip("/"):
+        return []  # an image without layers
     traced = strata.trace(stack.places[::-1], path)
     resolved, node = traced.resolved, stack.find(traced.resolved)
     if node is None:

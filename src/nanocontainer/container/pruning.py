@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ..clock import parse_time
-from ..errors import NanoError
+from ..errors import InvalidInput, NanoError
 from ..image.claims import layer_size
 from .imagemounts import mounted
 
@@ -47,8 +47,12 @@ def prune_images(
 
 
 def _fits(image: Image, before: int | None, labels: Sequence[str], without: Sequence[str]) -> bool:
-    if before is not None and not (image.created and parse_time(image.created, 0) < before):
-        return False
+    if before is not None:
+        try:
+            if parse_time(image.created, 0) >= before:
+                return False
+        except InvalidInput:
+            return False  # it does not say when it was made
     return all(map(_labelled(image), labels)) and not any(map(_labelled(image), without))
 
 
