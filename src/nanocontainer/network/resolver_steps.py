@@ -260,10 +260,21 @@ def _spawn(kernel: Kernel, held: bytes, files: list[int]) -> None:
         kernel.waitpid(child)
         return
     try:
+        _close_others(kernel, files)
         if kernel.fork() == 0:
             _become(kernel, held, files)
     finally:
         kernel.exit(0)
+
+
+def _close_others(kernel: Kernel, files: list[int]) -> None:
+    """At once: a lock that we have inherited with an open file (flock(2)) would outlive its owner as long as we do."""
+    first = 3
+    for fd in sorted(fd for fd in files if fd >= first):
+        if fd > first:
+            kernel.close_range(first, fd - 1, 0)
+        first = fd + 1
+    kernel.close_range(first, 0xFFFFFFFF, 0)
 
 
 def _become(kernel: Kernel, held: bytes, files: list[int]) -> None:
