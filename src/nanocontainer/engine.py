@@ -774,6 +774,13 @@ class Engine:
 
         networks.remove(self.life, ref)
 
+    def network_reload(self, *refs: str) -> list[str]:
+        """Put back the firewall rules of all running containers, for when somebody has flushed them; the names of those
+        that have some. refs: networks and containers of which the names are asked for. NotFound."""
+        from .container import networks
+
+        return networks.reload(self.life, refs)
+
     def network_prune(
         self, *, until: str = "", labels: tuple[str, ...] = (), without: tuple[str, ...] = ()
     ) -> list[str]:

@@ -14,9 +14,10 @@ from nanocontainer.container.spec import Port
 from nanocontainer.errors import Conflict, InvalidInput, NanoError
 from nanocontainer.kernel import nft
 from nanocontainer.network.model import table_name
-from nanocontainer.paths import claims
+from nanocontainer.paths import Paths, claims
 
-from .networking import HOST, LAN_HOST, Container, Engine, Machine, make_outside
+from .nano import Nano
+from .networking import HOST, LAN_HOST, LAN_HOST6, LAN_OUTSIDE6, Container, Engine, Machine, make_outside
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -255,3 +256,182 @@ def test_the_librarys_socket_is_not_inherited() -> None:
         except OSError:
             pass
     assert leaky == []
+
+
+# --- IPv6
+
+
+@pytest.fixture
+def unbridged() -> Iterator[None]:
+    """Bridged packets do not pass the firewall: no br_netfilter, or it is switched off."""
+    switches = [Path(f"/proc/sys/net/bridge/bridge-nf-call-{name}") for name in ("iptables", "ip6tables")]
+    before = [switch.read_text() if switch.exists() else "" for switch in switches]
+    for switch, text in zip(switches, before, strict=True):
+        if text:
+            switch.write_text("0")
+    yield
+    for switch, text in zip(switches, before, strict=True):
+        if text:
+            switch.write_text(text)
+
+
+@pytest.mark.usefixtures("unbridged")
+def test_ipv6_ports_are_reached_from_everywhere(engine: Engine, outside: Machine) -> None:
+    container, other = engine.container(Port(80, 18080), Port(53, 15353, "", "udp")), engine.container()
+    engine.network("web", "10.77.0.0/24", subnet6="fd00:77::/64", gateway6="fd00:77::1")
+    foreign = engine.container(network="web")
+    with container.serve(80, address="::") as server, container.serve(53, "udp", "::") as resolver:
+        assert HOST.talks_to(server, "::1", 18080) == engine.gateway6  # the host's own loopback
+        assert HOST.asks(resolver, "::1", 15353) == engine.gateway6
+        HOST.talks_to(server, engine.gateway6, 18080)
+        HOST.talks_to(server, LAN_HOST6, 18080)
+        assert outside.talks_to(server, LAN_HOST6, 18080) == LAN_OUTSIDE6  # the client's address is kept
+        assert outside.asks(resolver, LAN_HOST6, 15353) == LAN_OUTSIDE6
+        for address in (LAN_HOST6, engine.gateway6):
+            assert other.talks_to(server, address, 18080) == engine.gateway6
+            assert container.talks_to(server, address, 18080) == engine.gateway6  # itself: hairpin
+        assert foreign.talks_to(server, LAN_HOST6, 18080) == foreign.ip6
+        assert not outside.reaches(container.ip6, 80)
+    with outside.serve(80, address="::") as server:
+        assert container.talks_to(server, LAN_OUTSIDE6, 80) == LAN_HOST6  # masqueraded
+
+
+def test_ipv6_loopback_is_refused_at_once_where_bridged_packets_pass_the_firewall(engine: Engine) -> None:
+    switch = Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables")
+    if not switch.exists() or switch.read_text().strip() != "1":
+        pytest.skip("no br_netfilter, or switched off")
+    container = engine.container(Port(80, 18080))
+    with container.serve(80, address="::") as server:
+        with pytest.raises(ConnectionRefusedError):
+            HOST.call("::1", 18080)
+        HOST.talks_to(server, engine.gateway6, 18080)
+
+
+@pytest.mark.usefixtures("unbridged")
+def test_a_port_of_one_family_is_not_of_the_other(engine: Engine, outside: Machine) -> None:
+    container = engine.container(Port(80, 18080, "::1"), Port(80, 18081, "0.0.0.0"), Port(80, 18082, "::"))
+    with container.serve(80) as server, container.serve(80, address="::") as server6:
+        HOST.talks_to(server6, "::1", 18080)
+        HOST.talks_to(server, "127.0.0.1", 18081)
+        assert outside.talks_to(server6, LAN_HOST6, 18082) == LAN_OUTSIDE6
+        for machine, address, port in (
+            (outside, LAN_HOST6, 18080), (HOST, "::1", 18081), (HOST, "127.0.0.1", 18082), (HOST, "127.0.0.1", 18080),
+        ):  # fmt: skip
+            with pytest.raises(ConnectionRefusedError):
+                machine.call(address, port)
+
+
+def test_an_ipv6_port_is_reserved_and_taken(engine: Engine) -> None:
+    engine.container(Port(80, 18080))
+    with socket.socket(socket.AF_INET6) as other, pytest.raises(OSError, match="in use"):
+        other.bind(("::1", 18080))
+    with HOST.serve(18083, address="::1"), pytest.raises(Conflict, match="already in use on the host: another program"):
+        engine.container(Port(80, 18083))
+    engine.network("four", "10.79.0.0/24")
+    with pytest.raises(InvalidInput, match="the container has no IPv6 address"):
+        engine.container(Port(80, 18084, "::1"), network="four")
+
+
+# --- the host's firewall
+
+
+UFW_LIKE = """\
+table inet theirs {
+    chain input { type filter hook input priority 0; policy drop;
+        ct state established,related accept
+        iifname "lo" accept
+        tcp dport 22 accept
+        icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+    }
+    chain forward { type filter hook forward priority 0; policy drop;
+        ct state established,related accept
+        iifname "lan0" meta l4proto tcp ct original proto-dst 18081 accept
+    }
+    chain output { type filter hook output priority 0; policy accept; }
+}
+"""
+FIREWALLD_LIKE = """\
+table inet theirs {
+    chain input { type filter hook input priority 10; policy accept;
+        ct state established,related accept
+        iifname "lo" accept
+        icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+        reject with icmpx admin-prohibited
+    }
+    chain forward { type filter hook forward priority 10; policy accept;
+        ct state established,related accept
+        ct status dnat tcp dport 80 ct original proto-dst 18081 accept
+        iifname "lo" accept
+        reject with icmpx admin-prohibited
+    }
+}
+"""
+
+
+@pytest.mark.parametrize("ruleset", [UFW_LIKE, FIREWALLD_LIKE], ids=["ufw", "firewalld"])
+def test_the_hosts_filter_applies_to_published_ports(engine: Engine, outside: Machine, ruleset: str) -> None:
+    """What it forbids in its forward chain is not reached, what it allows is: both families, whatever comes first."""
+    container = engine.container(Port(80, 18080), Port(80, 18081))
+    nft.run(ruleset)
+    before = nft.run("list table inet theirs")
+    try:
+        with container.serve(80) as server, container.serve(80, address="::") as server6:
+            for each, address, own in ((server, LAN_HOST, "198.51.100.2"), (server6, LAN_HOST6, LAN_OUTSIDE6)):
+                with pytest.raises((TimeoutError, OSError)):
+                    outside.call(address, 18080, 0.4)
+                assert outside.talks_to(each, address, 18081) == own
+            HOST.talks_to(server, "127.0.0.1", 18080)
+        later = engine.container(Port(80, 18082))
+        with later.serve(80), pytest.raises((TimeoutError, OSError)):
+            outside.call(LAN_HOST, 18082, 0.4)
+        assert nft.run("list table inet theirs") == before
+    finally:
+        nft.run("delete table inet theirs")
+
+
+def test_a_forward_policy_of_iptables_holds(engine: Engine, outside: Machine) -> None:
+    container = engine.container(Port(80, 18080))
+    rule = ("-d", container.ip, "-p", "tcp", "-m", "conntrack", "--ctorigdstport", "18080", "-j", "ACCEPT")
+    try:
+        subprocess.run(["iptables", "-P", "FORWARD", "DROP"], check=True)
+        with container.serve(80) as server:
+            assert not outside.reaches(LAN_HOST, 18080)
+            subprocess.run(["iptables", "-A", "FORWARD", *rule], check=True)
+            state = ("-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT")
+            subprocess.run(["iptables", "-A", "FORWARD", *state], check=True)
+            assert outside.talks_to(server, LAN_HOST, 18080) == "198.51.100.2"
+    finally:
+        nft.run("delete table ip filter")
+
+
+def test_rules_come_back_after_a_flush(clean: Nano) -> None:
+    """All of them, of all networks, with the next start or the next `network reload`."""
+    clean("network", "create", "--subnet", "10.77.0.0/24", "--subnet", "fd00:77::/64", "flushed")
+    clean("run", "-d", "--name", "one", "-p", "18080:80", "tiny", "sleep", "100")
+    clean("run", "-d", "--name", "two", "-p", "127.0.0.1:18081:80", "--network", "flushed", "tiny", "sleep", "100")
+    table = table_name(Paths(clean.root))
+
+    def rules() -> str:
+        return nft.run(f"list table inet {table}")
+
+    def element(text: str) -> list[str]:
+        return sorted(text.replace(",", "").split())
+
+    before = rules()
+    assert "18080" in before
+    assert "18081" in before
+    nft.run("flush ruleset")
+    assert clean("network", "reload").out == "one\ntwo\n"
+    assert element(rules()) == element(before)
+    nft.run("flush ruleset")
+    clean("run", "--rm", "--network", "flushed", "tiny", "true")
+    assert element(rules()) == element(before)
+    for name in ("bridges", "same"):  # part of it
+        nft.run(f"flush set inet {table} {name}")
+    clean("run", "--rm", "tiny", "true")
+    clean("run", "--rm", "--network", "flushed", "tiny", "true")
+    assert element(rules()) == element(before)
+    assert clean("network", "reload", "two").out == "two\n"
+    assert clean("network", "reload", "nobody", check=False).code == 1
+    clean("rm", "-f", "one", "two")
+    clean("network", "rm", "flushed")

@@ -1,4 +1,4 @@
-"""Verbs on networks: network create, ls, inspect, rm, prune."""
+"""Verbs on networks: network create, ls, inspect, reload, rm, prune."""
 
 from __future__ import annotations
 
@@ -174,6 +174,15 @@ def rm(app: App, given: Given) -> int:
     return code
 
 
+def reload(app: App, given: Given) -> int:
+    """`network reload`: prints the names of the containers whose rules are there again."""
+    from .process import check_root
+
+    check_root("cannot set firewall rules")
+    out("".join(f"{name}\n" for name in app.engine.network_reload(*given.args)))
+    return 0
+
+
 def prune(app: App, given: Given) -> int:
     """`network prune`: all that no container names."""
     from .containers import confirm
@@ -199,6 +208,17 @@ def inspect(app: App, given: Given) -> int:
     return show_found(app, given, lambda ref: network(app.engine.network_inspect(ref)))
 
 
+RELOAD = Command(
+    "reload",
+    "[NETWORK|CONTAINER...]",
+    "Put back the firewall rules of running containers after somebody has flushed them (nft flush ruleset, a firewall "
+    "that was restarted): those of their networks, their published ports, and what they may reach. Connections are not "
+    "cut. Every start of a container on a network does the same where it finds the rules gone. All rules are one "
+    "transaction, so all are put back; prints the names of the containers that were asked for, or of all.",
+    (),
+    reload,
+    least=0,
+)
 CREATE = Command(
     "create",
     "[OPTIONS] NETWORK",

@@ -83,6 +83,7 @@ _NETWORK: dict[str, str | Verb] = {
     "ls": ("networks", "LS", "", "List networks"),
     "list": ("networks", "LS", "", "List networks"),
     "prune": ("networks", "PRUNE", "", "Remove unused networks"),
+    "reload": ("networks", "RELOAD", "", "Restore the firewall rules of networks"),
     "rm": ("networks", "RM", "", "Remove one or more networks"),
     "remove": ("networks", "RM", "", "Remove one or more networks"),
 }

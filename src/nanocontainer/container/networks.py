@@ -201,3 +201,31 @@ def explain_remove(life: Lifecycle, ref: str) -> Explanation:
     numbered = tuple(each.replace(number=number) for number, each in enumerate(steps, 1))
     about = f"Network {network.name} is removed, if no container is on it."
     return Explanation("network rm", about, numbered, notes=NOTES)
+
+
+def reload(life: Lifecycle, refs: tuple[str, ...] = ()) -> list[str]:
+    """Put back the firewall rules of all running containers, as one transaction; the names of those that have some.
+
+    refs: networks and containers, whose names are asked for; () for all. NotFound where one is neither.
+    """
+    from ..network.restore import restore
+
+    wanted = [_network_or_container(life, ref) for ref in refs]
+    restore(life.paths, life.kernel, life.running)
+    names = []
+    for id in filter(life.running, life.store.ids()):
+        try:
+            state, spec = life.store.state(id), life.store.spec(id)
+        except NanoError:
+            continue  # it has just been removed
+        if state.endpoints and (not refs or id in wanted or any(each.network in wanted for each in state.endpoints)):
+            names.append(spec.name)
+    return sorted(names)
+
+
+def _network_or_container(life: Lifecycle, ref: str) -> str:
+    """The name of a network, or the id of a container. NotFound."""
+    try:
+        return life.store.resolve(ref)
+    except NotFound:
+        return NetworkStore(life.paths).find(ref).name

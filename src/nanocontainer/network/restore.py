@@ -49,13 +49,16 @@ def restoration(paths: Paths, kernel: Kernel, alive: Callable[[str], bool] | Non
     return "".join([policies(paths, alive), rules.frame(table), *bridges.values(), emptied, loopback6, *ports])
 
 
-def restore(paths: Paths, kernel: Kernel, alive: Callable[[str], bool] | None = None) -> bool:
-    """Put back all that is missing, under the lock of all networks; whether there was anything to put back."""
+def restore(paths: Paths, kernel: Kernel, alive: Callable[[str], bool] | None = None) -> None:
+    """Put back all that is missing, in one transaction under the lock of all networks; and have the resolver do it."""
+    from .resolver_call import tell
+
     try:
         with FileLock(lock_path(paths)):
             script = restoration(paths, kernel, alive)
             if script:
                 kernel.nft(script)
     except FileNotFoundError:
-        return False  # there are no networks
-    return bool(script)
+        return  # there are no networks
+    if script:
+        tell(paths)
