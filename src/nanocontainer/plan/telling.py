@@ -219,9 +219,10 @@ def _number(packed: bytes) -> int:
 
 
 def _plan_in(fd: int) -> Plan:
-    """The plan in a file, which is closed. The steps' modules are loaded: who watches a start has made one ready."""
+    """The plan in a file, which is closed. The steps' modules are loaded, or Step.named() finds them: who watches a start
+    has made one ready."""
     with open(fd, encoding="ascii") as file:
         file.seek(0)
         data = loads(file.read())
-    steps = tuple(Step.kinds[name].from_dict(fields) for name, fields in data["steps"])
+    steps = tuple(kind.from_dict(fields) for name, fields in data["steps"] if (kind := Step.named(name)))
     return Plan(steps, tuple(data["given"]))
