@@ -64,8 +64,6 @@ add map {t} ports {{ type inet_proto . inet_service : ipv4_addr . inet_service; 
 add map {t} ports_at {{ type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }}
 add map {t} ports6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
 add map {t} ports6_at {{ type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service; }}
-add map {t} resolver {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
-add map {t} resolver6 {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }}
 add chain {t} published
 add chain {t} guard {{ type filter hook prerouting priority -300; policy accept; }}
 add chain {t} prerouting {{ type nat hook prerouting priority -100; policy accept; }}
@@ -79,8 +77,6 @@ add rule {t} published dnat ip6 to meta l4proto . ip6 daddr . th dport map @port
 add rule {t} published dnat ip6 to meta l4proto . th dport map @ports6
 add rule {t} guard iifname @bridges ip daddr 127.0.0.0/8 drop
 add rule {t} guard iifname @bridges ip saddr 127.0.0.0/8 drop
-add rule {t} prerouting iifname @bridges dnat ip to ip daddr . meta l4proto . th dport map @resolver
-add rule {t} prerouting iifname @bridges dnat ip6 to ip6 daddr . meta l4proto . th dport map @resolver6
 add rule {t} prerouting fib daddr type local jump published
 add rule {t} output ip6 daddr @refused accept
 add rule {t} output fib daddr type local jump published

@@ -76,7 +76,7 @@ class Telling(Reporter):
     def planned(self, plan: Plan) -> None:
         """The steps can be long (a command's environment): they go as a file in memory, not as a message."""
         self._teller = os.getpid()
-        steps = [[type(step).__name__, step.as_dict()] for step in plan]
+        steps = [[type(step).__module__, type(step).__name__, step.as_dict()] for step in plan]
         fd = os.memfd_create("plan", os.MFD_CLOEXEC)
         try:
             with open(fd, "w", encoding="ascii", closefd=False) as file:
@@ -219,10 +219,14 @@ def _number(packed: bytes) -> int:
 
 
 def _plan_in(fd: int) -> Plan:
-    """The plan in a file, which is closed. The steps' modules are loaded, or Step.named() finds them: who watches a start
-    has made one ready."""
+    """The plan in a file, which is closed. It is one of ours, from our own child: the modules that it names are loaded
+    where they are not yet."""
     with open(fd, encoding="ascii") as file:
         file.seek(0)
         data = loads(file.read())
-    steps = tuple(kind.from_dict(fields) for name, fields in data["steps"] if (kind := Step.named(name)))
-    return Plan(steps, tuple(data["given"]))
+    steps = []
+    for module, name, fields in data["steps"]:
+        if name not in Step.kinds:
+            __import__(module)
+        steps.append(Step.kinds[name].from_dict(fields))
+    return Plan(tuple(steps), tuple(data["given"]))
