@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -119,6 +120,23 @@ def test_a_container_that_does_not_run(clean: Nano) -> None:
         refused = nano("port", "add", "web", "80", check=False)
         assert (refused.code, refused.err.split(":")[1]) == (1, " cannot publish ports of container web")
         nano("rm", "-f", "web")
+
+
+def test_a_keeper_that_is_stopped(clean: Nano, web: Machine) -> None:
+    nano = clean
+    keeper = int(nano("inspect", "-f", "{{.State.Pid}}", "web").out)
+    with open(f"/proc/{keeper}/stat") as stat:
+        keeper = int(stat.read().rpartition(")")[2].split()[1])
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        refused = nano("port", "add", "web", "18080:80", check=False)
+        assert (refused.code, refused.err.split("\n")[0]) == (
+            1, f"Error: the keeper of container web does not answer: process {keeper} is stopped (SIGSTOP)",
+        )  # fmt: skip
+        assert nano("port", "web").out == ""
+    finally:
+        os.kill(keeper, signal.SIGCONT)
+    nano("port", "add", "web", "18080:80")
 
 
 def test_a_container_named_add(clean: Nano) -> None:

@@ -236,6 +236,7 @@ def _amend(life: Lifecycle, id: str, change: Change, journal: Held) -> Container
         with Live(life, life.store.load(id), journal) as live:
             _resume(live, journal)
     container = life.store.load(id)
+    check_awake(container)  # or a port could neither be handed over to it, nor taken back
     with Live(life, container, journal) as live:
         spec = change.amended(container)
         number = container.state.changes + 1
