@@ -6,7 +6,7 @@ what is not a shape's point is left out, so that it is quick: most have no netwo
 
 from __future__ import annotations
 
-from nanocontainer.container.spec import Limits, Mount, Port, Spec
+from nanocontainer.container.spec import Attachment, Limits, Mount, Port, Spec
 from nanocontainer.kernel.facts import probe
 from nanocontainer.record import Record
 
@@ -55,7 +55,10 @@ _LIMITS = Limits(
     cpus=0.5 if "cpu" in _CONTROLLERS else 0.0,
 )
 _PORTS = (Port(80, 18099, "127.0.0.1"), Port(53, 18053, "127.0.0.1", "udp"))
-
+_TWO = (Attachment("bridge"), Attachment("mine", aliases=("other",), link_local=("169.254.9.9",)))
+_CABLED = (
+    "EnsureBridge", "HoldAddress", "ConnectVeth", "JoinBridge", "AddAddress", "AddDefaultRoute", "PublishPorts", "Clone",
+)  # fmt: skip
 _NAMED = ("RegisterNames", "EnsureResolver", "MountOverlay", "Clone", "PivotRoot", "Exec")
 
 REGISTRY = {
@@ -64,6 +67,8 @@ REGISTRY = {
     "bridge shared": _shape(network="bridge", ports=_PORTS[:1], guest="bridge"),
     "allow out": _shape(network="bridge", guest="bridge", allow_out=("api.example.com:443", "2001:db8::/32")),
     "user network": _shape(network="mine", roles=("keeper", "resolver"), only=_NAMED),
+    # both have IPv6, where the host has
+    "two networks": _shape(network="bridge", networks=_TWO, ports=_PORTS[:1], roles=("keeper",), only=_CABLED),
     "host": _shape(network="host"),
     "container network": _shape(network="container:guest", guest="bridge"),
     "container pid, ipc": _shape(pid_mode="container:guest", ipc_mode="container:guest"),

@@ -71,7 +71,7 @@ def test_all_is_said(store: NetworkStore) -> None:
         ranges=("10.7.0.128/25", "fd00:7::100/120"), aux={"router": "10.7.0.129", "six": "fd00:7:0:0::1"},
         internal=True, attachable=True, labels={"a": "b"},
         options={BRIDGE_NAME: "lab0", model.ICC: "0", model.MASQUERADE: "False", model.HOST_BINDING: "127.0.0.1",
-                 making.MTU: "1300"},
+                 making.MTU: "1300", model.METADATA: "closed", model.SPOOFING: "allowed"},
     )  # fmt: skip
     assert (network.subnet, network.gateway, network.ip_range) == ("10.7.0.0/24", "10.7.0.254", "10.7.0.128/25")
     assert (network.subnet6, network.gateway6, network.ip_range6) == ("fd00:7::/64", "fd00:7::ff", "fd00:7::100/120")
@@ -122,6 +122,7 @@ def test_without_ipv6(store: NetworkStore, ipv6: Path) -> None:
         ({"options": {making.MTU: "9"}}, "68 to 65535"),
         ({"options": {making.MTU: "1000"}}, "IPv6 needs"),
         ({"options": {model.ICC: "maybe"}}, "true or false"),
+        ({"options": {model.METADATA: "shut"}}, "closed or open"),
         ({"options": {BRIDGE_NAME: "a/b"}}, "invalid interface name"),
         ({"options": {BRIDGE_NAME: "x" * 16}}, "invalid interface name"),
         ({"options": {model.HOST_BINDING: "::1"}}, "IPv4"),

@@ -21,7 +21,18 @@ from ..record import Record
 from .addresses import V4, V6, Subnet, parse, subnet_of, text_of
 from .allot import check_interface
 from .leases import name_of
-from .model import DEFAULT, HOST_BINDING, ICC, MASQUERADE, Network, NetworkStore, check_network_name, free_subnet6
+from .model import (
+    DEFAULT,
+    HOST_BINDING,
+    ICC,
+    MASQUERADE,
+    METADATA,
+    SPOOFING,
+    Network,
+    NetworkStore,
+    check_network_name,
+    free_subnet6,
+)
 from .plan import ensure_bridge
 
 TYPE_CHECKING = False
@@ -34,7 +45,8 @@ if TYPE_CHECKING:
 
 BRIDGE_NAME = "com.docker.network.bridge.name"
 MTU = "com.docker.network.driver.mtu"
-OPTIONS = (BRIDGE_NAME, ICC, MASQUERADE, HOST_BINDING, MTU)
+OPTIONS = (BRIDGE_NAME, ICC, MASQUERADE, HOST_BINDING, MTU, SPOOFING, METADATA)
+_WORDS = {SPOOFING: ("allowed", "refused"), METADATA: ("closed", "open")}
 _TRUE, _FALSE = ("1", "t", "true", "True", "TRUE"), ("0", "f", "false", "False", "FALSE")
 _LONGEST = {V4: 30, V6: 126}  # prefixes: a gateway and one container must find room
 _FAMILY = {V4: "IPv4", V6: "IPv6"}
@@ -218,6 +230,9 @@ def _options(given: dict[str, str]) -> dict[str, str]:
                 raise InvalidInput(what, "it is an IPv4 address")
         elif name == BRIDGE_NAME:
             check_interface(value)
+        elif name in _WORDS:
+            if value not in _WORDS[name]:
+                raise InvalidInput(what, f"it is {' or '.join(_WORDS[name])}")
         else:
             raise InvalidInput(f"unknown network option {name!r}", "", f"there are {', '.join(OPTIONS)}")
     return found
