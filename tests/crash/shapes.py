@@ -57,7 +57,8 @@ _LIMITS = Limits(
 _PORTS = (Port(80, 18099, "127.0.0.1"), Port(53, 18053, "127.0.0.1", "udp"))
 _TWO = (Attachment("bridge"), Attachment("mine", aliases=("other",), link_local=("169.254.9.9",)))
 _CABLED = (
-    "EnsureBridge", "HoldAddress", "ConnectVeth", "JoinBridge", "AddAddress", "AddDefaultRoute", "PublishPorts", "Clone",
+    "EnsureBridge", "HoldAddress", "ConnectVeth", "JoinBridge", "AddAddress", "AddDefaultRoute", "PublishPorts",
+    "Clone",
 )  # fmt: skip
 _NAMED = ("RegisterNames", "EnsureResolver", "MountOverlay", "Clone", "PivotRoot", "Exec")
 
