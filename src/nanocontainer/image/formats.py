@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 
 from ..errors import InvalidInput
+from ..kernel.facts import facts
+from ..plan.journal import boot_id
 from .claims import FORMS
 
 TYPE_CHECKING = False
@@ -18,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def chosen(store: ImageStore) -> str:
-    """ "erofs" or "directory": what the store is told, the environment (NANOCONTAINER_LAYERS), or directories."""
+    """What the store is told, else the environment (NANOCONTAINER_LAYERS), else what this host can."""
     form = store.form or os.environ.get("NANOCONTAINER_LAYERS", "")
     if form:
         return checked(form)
-    return "directory"
+    return "erofs" if os.geteuid() == 0 and facts(store.paths, boot_id()).erofs else "directory"
 
 
 def checked(form: str) -> str:
