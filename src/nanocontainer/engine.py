@@ -939,6 +939,26 @@ class Engine:
         self._ready()
         return pull_all(self.life.images, repository, platform=platform, on_progress=on_progress, access=access)
 
+    def convert_layers(
+        self, form: str, names: Sequence[str] = (), *, on_progress: OnProgress = None
+    ) -> tuple[list[str], list[tuple[str, NanoError]]]:
+        """Give the layers of these images, or of all, a form on the disk: "erofs" or "directory" (image/convert.py).
+        Returns the layers (diff ids) that were converted, and those that could not be. NotFound, Unsupported."""
+        from .image.convert import convert
+        from .image.progress import Progresses
+
+        images = [self.image(name, make=False) for name in names] or self.images()
+        layers = {image.id: image.layers for image in self.images()}
+
+        def users(diff_id: str) -> list[str]:
+            return [
+                container.name
+                for container in self.life.store.list()
+                if self.life.running(container.id) and diff_id in layers.get(container.spec.image_id, ())
+            ]
+
+        return convert(self.life.images, images, form, users, Progresses(on_progress))
+
     def verify_images(self, names: Sequence[str] = ()) -> list[Verdict]:
         """Look at every byte of these images again, or of all (image/verify.py). Changes nothing. NotFound."""
         from .image.verify import verify

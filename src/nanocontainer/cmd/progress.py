@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..image.progress import Progress as Event
 
 _PAUSE = 0.05  # seconds between two drawings
-_DONE = ("Pull complete", "Already exists", "Loaded", "Pushed", "Layer already exists")
+_DONE = ("Pull complete", "Converted", "Already exists", "Loaded", "Pushed", "Layer already exists")
 RESUMING = "Resuming"  # with what an earlier pull has got; those bytes do not count for the rate
 _MOVING = ("Downloading", "Extracting", "Compressing", "Pushing")
 

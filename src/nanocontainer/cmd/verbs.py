@@ -87,6 +87,7 @@ _NETWORK: dict[str, str | Verb] = {
     "rm": ("networks", "RM", "", "Remove one or more networks"),
     "remove": ("networks", "RM", "", "Remove one or more networks"),
 }
+_CONVERT: Verb = ("convert", "CONVERT", "", "Give the layers of images another form on the disk")
 _IMAGE_INSPECT: Verb = ("inspect", "IMAGE_INSPECT", "", "Show all that is known of images, as JSON")
 _UNMOUNT: Verb = ("imagefiles", "UNMOUNT", "", "Undo image mount")
 _DF: Verb = ("df", "DF", "", "Show where the space went")
@@ -145,7 +146,7 @@ GROUPS: dict[str, tuple[str, dict[str, str | Verb]]] = {
         },
     ),
     "network": ("Manage networks", _NETWORK),
-    "system": ("Look at the engine", {"df": _DF, "doctor": "doctor", "info": "info"}),
+    "system": ("Look at the engine", {"convert": _CONVERT, "df": _DF, "doctor": "doctor", "info": "info"}),
 }
 
 

@@ -109,6 +109,8 @@ def exchange(place: str, make: Callable[[str], int], form: str, mounted: str, is
         return False
     _discard(place, f"{place}.erofs" if form == "directory" else place)
     drop_image(Kernel(), mounted)
+    if form == "erofs":
+        _delete_tree(f"{place}.split")  # the archive itself is there now
     scrub(place)
     return True
 

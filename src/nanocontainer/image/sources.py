@@ -55,7 +55,7 @@ def sources(store: ImageStore, image: Image, known: dict[str, LayerTar] | None =
     store.layer_paths(image)  # Corrupt where one is missing
     for diff_id in image.layers:
         if diff_id not in known:
-            known[diff_id] = _layer(store, diff_id)
+            known[diff_id] = layer_tar(store, diff_id)
     layers = [known[diff_id] for diff_id in image.layers]
     config = store.blob(image.id)
     anew = [layer.was for layer in layers if layer.was != layer.diff_id]
@@ -64,7 +64,8 @@ def sources(store: ImageStore, image: Image, known: dict[str, LayerTar] | None =
     return Sources(image, layers, config, anew)
 
 
-def _layer(store: ImageStore, diff_id: str) -> LayerTar:
+def layer_tar(store: ImageStore, diff_id: str) -> LayerTar:
+    """A layer of the store, which is held; the tar it came as where that can be had back."""
     place = f"{store.layers}/{diff_id[7:]}"
     if os.path.exists(f"{place}.erofs"):
         from .erofs_layer import tar_chunks, tar_size
