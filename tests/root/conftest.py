@@ -63,8 +63,9 @@ def _end(nano: Nano) -> None:
     del census.watched[nano.root]
     for place in census.cgroups_of(nano.root):
         os.rmdir(place)
-    for layer in sorted(Path(nano.runroot, "layers").glob("*")):
-        isolation.umount(str(layer), isolation.MNT_DETACH)
+    for layer in Path(nano.runroot, "layers").glob("*"):
+        if layer.is_mount():
+            isolation.umount(str(layer), isolation.MNT_DETACH)
     shutil.rmtree(nano.root, ignore_errors=True)
     shutil.rmtree(nano.runroot, ignore_errors=True)
 

@@ -444,6 +444,7 @@ def test_what_pulls_left(patient: Patient) -> None:
 def test_damaged_images_are_named_and_kept(another_nano: Callable[[], Nano]) -> None:
     patient = Patient(another_nano())
     patient.nano("run", "--rm", "--network", "none", "tiny", "true")
+    patient.nano("system", "convert", "--to", "directory")
     images = Path(patient.paths.images)
     (blob,) = (images / "blobs/sha256").iterdir()
     (record,) = (images / "ids").iterdir()
@@ -467,6 +468,23 @@ def test_damaged_images_are_named_and_kept(another_nano: Callable[[], Nano]) -> 
     (images / "refs/docker.io%library%gone:latest").symlink_to(f"../ids/{'0' * 64}.json")
     assert patient.named("damaged-image").subject == "docker.io/library/gone:latest"
     assert blob.exists() and record.exists() and all(path.exists() for path in layers)
+
+
+def test_a_shortened_image_of_a_layer_and_a_stray_mount(another_nano: Callable[[], Nano]) -> None:
+    patient = Patient(another_nano())
+    patient.nano("run", "--rm", "--network", "none", "tiny", "true")
+    layers = Path(patient.paths.images, "layers")
+    (file,) = layers.glob("*.erofs")
+    data = file.read_bytes()
+    os.truncate(file, len(data) - 4096)
+    assert "should have" in patient.named("damaged-image").detail
+    file.write_bytes(data)
+    assert patient.examine() == []
+    stray = Path(patient.paths.run, "layers", "1" * 64)
+    stray.mkdir()
+    assert str(stray) in str(patient.examine())
+    patient.examine(repair=True)
+    assert not stray.exists() and patient.examine() == []
 
 
 def test_a_volume_that_was_being_filled(patient: Patient) -> None:

@@ -99,7 +99,8 @@ def test_a_real_start_makes_the_calls_that_were_explained(nano: Nano, tmp_path: 
     words = ["--rm", *(word.format(here=tmp_path) for word in SHAPES[shape]), "tiny", "true"]
     nano("run", *words)  # what is made once and kept is there: the image, the compiled filter
     for layer in Path(nano.runroot, "layers").iterdir():  # its layers' mounts are explained as if they were not
-        umount(str(layer))
+        if layer.is_mount():
+            umount(str(layer))
     wanted = {side: expected(nano, side, names, *words) for side, names in (("host", HOST), ("inside", INSIDE))}
     assert len(wanted["inside"]) > 50
     calls = traced(nano, tmp_path / "log", *words)

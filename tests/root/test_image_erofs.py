@@ -23,6 +23,7 @@ from nanocontainer.image.layers import apply_layer
 
 from .images import DEBIAN_PACKAGES, _debian_tar, cached_layout
 from .isolation import MNT_DETACH, MS_RDONLY, mount, umount
+from .nano import Nano
 from .test_image_layers import CHAR, DIR, FIFO, LINK, MEMBERS, SYMLINK, Member, chunks, one, tar_of, tree
 
 Found = dict[str, tuple[object, ...]]
@@ -300,3 +301,76 @@ def test_damage_is_found(tmp_path: Path) -> None:
     with pytest.raises(Corrupt):
         verify_layer(str(image), diff_id)
     assert os.listdir(tmp_path) == ["image"]
+
+
+# --- in the engine
+
+
+def layers_of(nano: Nano) -> list[Path]:
+    return sorted(Path(nano.root, "images", "layers").glob("*"))
+
+
+def mounts_of(nano: Nano) -> list[str]:
+    """The places of mounted layers."""
+    table = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line.split()[4] for line in table if line.split()[4].startswith(f"{nano.runroot}/layers/")]
+
+
+NONE = ("run", "--rm", "--network", "none")
+
+
+def test_a_layer_is_mounted_once_and_goes_with_its_image(another_nano: Callable[[], Nano]) -> None:
+    nano = another_nano()
+    nano("pull", "tiny")
+    assert [path.suffix for path in layers_of(nano)] == [".erofs", ".json", ".lock"]
+    assert mounts_of(nano) == []
+    running = [nano.popen(*NONE, "tiny", "true") for _ in range(6)]  # all at once
+    assert [process.wait(30) for process in running] == [0] * 6
+    (place,) = mounts_of(nano)
+    nano("run", "-d", "--name", "web", "--network", "none", "tiny", "sleep", "1000")
+    assert mounts_of(nano) == [place]
+    assert nano("rmi", "-f", "tiny").code == 0  # it only loses its name: a container has it
+    assert nano("exec", "web", "echo", "here").out == "here\n"
+    nano("rm", "-f", "web")
+    nano("image", "prune", "-f")
+    assert mounts_of(nano) == []
+    assert layers_of(nano) == []
+    assert os.listdir(f"{nano.runroot}/layers") == []
+
+
+def test_convert(another_nano: Callable[[], Nano]) -> None:
+    nano = another_nano()
+    nano("run", "-d", "--name", "web", "--network", "none", "tiny", "sleep", "1000")
+    (image, *_) = layers_of(nano)
+    before = image.read_bytes()
+    nano("system", "convert", "--to", "directory")
+    directory = image.with_suffix("")
+    assert directory.is_dir() and not image.exists() and mounts_of(nano) == []
+    assert nano("exec", "web", "cat", "/etc/os-release").code == 0  # beside a container that has the image mounted
+    refused = nano("system", "convert", check=False)
+    assert refused.code == 1 and "container web runs on it" in refused.err
+    assert directory.is_dir()
+    nano("rm", "-f", "web")
+    assert "Converted 1 layer" in nano("system", "convert").out
+    assert image.read_bytes() == before and not directory.exists()
+    assert "all of them are so already" in nano("system", "convert", "tiny").out
+    assert nano(*NONE, "tiny", "echo", "hi").out == "hi\n"
+    assert nano("system", "convert", "--to", "zfs", check=False).code != 0
+    both = directory.with_suffix(".erofs")
+    shutil.copytree(mounts_of(nano)[0], directory, symlinks=True)  # as who was killed leaves it
+    assert both.exists() and nano(*NONE, "tiny", "echo", "hi").out == "hi\n"
+    assert "Converted 1 layer" in nano("system", "convert").out
+    assert not directory.exists()
+
+
+def test_a_layer_that_is_damaged_or_gone_is_told(another_nano: Callable[[], Nano]) -> None:
+    nano = another_nano()
+    nano("pull", "tiny")
+    image = next(path for path in layers_of(nano) if path.suffix == ".erofs")
+    data = image.read_bytes()
+    image.write_bytes(bytes(len(data)))
+    told = nano(*NONE, "tiny", "true", check=False)
+    assert told.code == 125 and "Traceback" not in told.err and "damaged" in told.err
+    image.unlink()
+    told = nano(*NONE, "tiny", "true", check=False)
+    assert told.code == 125 and "is missing" in told.err

@@ -66,7 +66,8 @@ def crash(nano: Nano) -> None:
         if links.has_table(table_name(paths)):
             Kernel().nft(f"delete table inet {table_name(paths)}\n")
     for layer in Path(nano.runroot, "layers").iterdir():
-        umount(str(layer), MNT_DETACH)
+        if layer.is_mount():
+            umount(str(layer), MNT_DETACH)
     shutil.rmtree(nano.runroot)
     for name in ("journal", "state.json"):
         for written in Path(paths.containers).glob(f"*/{name}"):
