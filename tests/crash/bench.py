@@ -48,6 +48,8 @@ class Bench:
         store.write(store.spare("nanomine").replace(name="mine", id=new_id()))
         os.makedirs(f"{self.paths.networks}/mine/leases", 0o700)
         self.guest = ""
+        self.directories = not any(name.endswith(".erofs") for name in os.listdir(f"{self.paths.images}/layers"))
+        self.can_mount = not self.directories
         self.count = 0
         self.files: set[str] = set()  # of the store of images, as they are when it has only tiny
         self.before: census.Count | None = None  # the census after the last case, if nothing was prepared since
@@ -88,7 +90,13 @@ class Bench:
     # --- what is there before
 
     def prepare(self, shape: Shape) -> None:
-        """A guest runs, and for an exec the container it goes into."""
+        """The layers have their form, a guest runs, and for an exec the container it goes into."""
+        if self.can_mount and shape.directories != self.directories:
+            for name in ("guest", "target"):
+                if self.there(name):
+                    self.remove(name)
+            self.nano("system", "convert", "--to", "directory" if shape.directories else "erofs")
+            self.directories, self.before, self.guest = shape.directories, None, ""
         if self.guest != shape.guest or not self.runs("guest"):
             self.remove("guest")
             self.before = None

@@ -21,6 +21,7 @@ class Shape(Record):
     zygote: by a program with threads. guest: the network of another container, named guest, that runs beside it: what
     survives must not change. bind: a directory of the host is mounted at /bind. volume: the named volume that it makes.
     only: the steps at which somebody is killed, where the others are those of another shape; empty: all.
+    directories: the image's layers are directories, also where the host can have them as images.
     """
 
     spec: Spec
@@ -41,7 +42,8 @@ def _shape(
     given = {"image": "tiny", "command": ("sleep", "1000"), "network": "none", **fields}
     spec = Spec(**given)  # type: ignore[arg-type]
     roles = roles or (EXEC if act == "exec" else CONTAINER)
-    return Shape(spec, act, (*roles, "zygote") if zygote else roles, zygote, guest, bind, volume, spec.tty, only)
+    roles = (*roles, "zygote") if zygote else roles
+    return Shape(spec, act, roles, zygote, guest, bind, volume, spec.tty, only, directories)
 
 
 _MOUNTS = (
@@ -64,6 +66,7 @@ _NAMED = ("RegisterNames", "EnsureResolver", "MountOverlay", "Clone", "PivotRoot
 
 REGISTRY = {
     "none": _shape("run"),
+    "layers as directories": _shape("create", directories=True),
     "bridge": _shape(network="bridge", ports=_PORTS),
     "bridge shared": _shape(network="bridge", ports=_PORTS[:1], guest="bridge"),
     "allow out": _shape(network="bridge", guest="bridge", allow_out=("api.example.com:443", "2001:db8::/32")),

@@ -83,7 +83,7 @@ class ImageStore:
         from ..kernel.imagemount import mount_images
 
         places = self.layer_places(image)
-        mount_images(Kernel(), [(file, place) for place, file in places.items() if file])
+        mount_images(Kernel(), {place: file for place, file in places.items() if file})
         return tuple(places)
 
     def layer_places(self, image: Image) -> dict[str, str]:

@@ -361,6 +361,21 @@ class Kernel:
     def umount2(self, target: str, flags: int) -> None:
         syscall("umount2", _text(target), flags)
 
+    def unmounted(self, places: Sequence[str]) -> list[str]:
+        """Those of some places in one directory where nothing is mounted: they are on its device, or are not there."""
+        found = []
+        try:
+            device = self.stat(os.path.dirname(places[0])).st_dev
+        except FileNotFoundError:
+            return list(places)
+        for place in places:
+            try:
+                if self.stat(place).st_dev == device:
+                    found.append(place)
+            except FileNotFoundError:
+                found.append(place)
+        return found
+
     def pivot_root(self, new: str, old: str) -> None:
         syscall("pivot_root", _text(new), _text(old))
 

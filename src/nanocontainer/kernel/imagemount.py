@@ -18,23 +18,24 @@ from . import abi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from .calls import Kernel
 
 
-def mount_images(kernel: Kernel, images: Iterable[tuple[str, str]]) -> None:
-    """Mount each (file, place) that is not mounted; the places lie in one directory. OSError."""
-    for file, place in images:
-        directory = os.path.dirname(place)
-        if _is_mounted(kernel, place, directory):
-            continue
-        _make(kernel, os.path.dirname(directory))
-        _make(kernel, directory)
-        with FileLock(directory, directory=True):
-            if not _is_mounted(kernel, place, directory):
-                _make(kernel, place)
-                _mount(kernel, file, place)
+def mount_images(kernel: Kernel, images: Mapping[str, str]) -> None:
+    """Mount each file at its place (place -> file) where nothing is mounted; the places lie in one directory. OSError.
+    """
+    places = kernel.unmounted(list(images)) if images else []
+    if not places:
+        return
+    directory = os.path.dirname(places[0])
+    _make(kernel, os.path.dirname(directory))
+    _make(kernel, directory)
+    with FileLock(directory, directory=True):
+        for place in kernel.unmounted(places):
+            _make(kernel, place)
+            _mount(kernel, images[place], place)
 
 
 def drop_image(kernel: Kernel, place: str) -> bool:
@@ -54,14 +55,6 @@ def drop_image(kernel: Kernel, place: str) -> bool:
         except FileNotFoundError:
             pass
     return True
-
-
-def _is_mounted(kernel: Kernel, place: str, directory: str) -> bool:
-    """Another device than that of the directory that it is in."""
-    try:
-        return kernel.stat(place).st_dev != kernel.stat(directory).st_dev
-    except FileNotFoundError:
-        return False
 
 
 def _make(kernel: Kernel, path: str) -> None:

@@ -34,10 +34,11 @@ class MountLayers(Step):
     places: tuple[str, ...]
 
     def do(self, world: World) -> None:
-        from ..kernel.imagemount import mount_images
-
         try:
-            mount_images(world.kernel, zip(self.images, self.places, strict=True))
+            if world.kernel.unmounted(self.places):
+                from ..kernel.imagemount import mount_images
+
+                mount_images(world.kernel, dict(zip(self.places, self.images, strict=True)))
         except OSError as error:
             why, hint = reason(error)
             if error.errno == errno.ENOENT:
