@@ -124,7 +124,9 @@ def test_what_comes_back(store: ImageStore, tmp_path: Path, form: str, compress:
         assert not subprocess.run(["diff", "-r", out, twice]).returncode
     else:
         assert out.read_bytes() == twice.read_bytes()
-        assert {path.name for path in tmp_path.iterdir()} == {"0.tar", "1.tar", "layout", "state", "out", "twice"}
+        assert {path.name for path in tmp_path.iterdir()} - {"run"} == {
+            "0.tar", "1.tar", "layout", "state", "out", "twice",
+        }  # fmt: skip
     other = ImageStore(Paths(str(tmp_path / "other"), str(tmp_path / "run")))
     found = {one.id: one for one in load(other, str(out))}
     assert found[image].names == ("docker.io/library/app:1",)

@@ -196,6 +196,7 @@ def _common(table: dict[str, Any]) -> dict[str, Any]:
     mounts = [re.sub(r"ANONYMOUS\d*/", "ANONYMOUS/", line) for line in table["mounts"]]
     # As the kernel was told: mount(2) with "ro" makes a read-only file system and mount, fsmount(2) only such a mount.
     mounts = [line.replace("lowerdir+=", "lowerdir=") for line in mounts]
+    mounts = [re.sub(r"[^=,: ]*/(?:layers/[0-9a-f]{64}|layer\d+)\b", "LAYER", line) for line in mounts]
     mounts = [re.sub(r"((?:sysfs|tmpfs) \S+ \S+ \S*\bro\b\S* \S*)\brw\b", r"\1ro", line) for line in mounts]
     mounts = [" ".join((*line.split()[:5], ",".join(sorted(line.split()[5].split(","))), *line.split()[6:]))
               for line in mounts]  # fmt: skip
