@@ -37,7 +37,8 @@ class Shape(Record):
 
 def _shape(
     act: str = "detach", /, *, roles: tuple[str, ...] = (), zygote: bool = False, guest: str = "none",
-    bind: bool = False, volume: str = "", only: tuple[str, ...] = (), **fields: object,
+    bind: bool = False, volume: str = "", only: tuple[str, ...] = (), directories: bool = False,
+    **fields: object,
 ) -> Shape:  # fmt: skip
     given = {"image": "tiny", "command": ("sleep", "1000"), "network": "none", **fields}
     spec = Spec(**given)  # type: ignore[arg-type]
