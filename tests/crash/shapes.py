@@ -33,6 +33,7 @@ class Shape(Record):
     volume: str = ""
     tty: bool = False
     only: tuple[str, ...] = ()
+    directories: bool = False
 
 
 def _shape(
