@@ -25,3 +25,11 @@ def test_a_running_container_is_changed(crew: Crew, change: str) -> None:
         if ALL or at % each == 0
     ]
     tally.judge(cases, crew.run("kill_in_change", cases))
+
+
+def test_a_cable_that_stays_is_seen(crew: Crew) -> None:
+    """The test of the test: a change that is not taken back whole is found."""
+    (count,) = crew.run("count_in_change", [{"change": "connect"}])
+    killed = [{"change": "connect", "who": "command", "at": count * part // 10} for part in range(4, 8)]
+    cases = [{"method": "PlugCable.undo", "job": "kill_in_change", "case": case} for case in killed]
+    assert any("cables: inside" in line for found in crew.run("with_broken", cases) for line in found)

@@ -37,6 +37,7 @@ def test_a_leak_is_seen(crew: Crew) -> None:
         for part in range(10, 15)
     ]
     ways = {f"{name}.undo": [lost] for name in RESIDUES if name != "MakeCgroup1" or probe().cgroup1}
+    ways.pop("PlugCable.undo", None)  # of a container that lives on: test_changes.py
     ways |= {"PublishPorts.undo": [killed], "FillVolume.undo": halfway}
     ways |= {"ContainerStore.remove": [killed], "Lifecycle.sweep": [killed]}
     cases = [{"method": method, **way} for method, some in ways.items() for way in some]
