@@ -18,9 +18,15 @@ comes in from outside with ::1 in it (ip6_rcv_core), and that is the limit: wher
 (br_netfilter, with bridge-nf-call-ip6tables=1) answers are translated back before that test, and could not be received.
 There [::1] is left alone: nobody listens, the connection is refused at once, and clients go on to 127.0.0.1.
 
-Limits, by nature of nftables: a packet must be accepted by all tables, so where another firewall's forward chain drops
-what it does not know (policy drop), it must be told of our bridges; we can't and don't override it. Where forwarding
-was off, EnsureBridge turns it on and leaves it on.
+The host's own filter applies, and which part of it: a published packet is forwarded and not received, so the other
+firewall's forward hook judges it and its input hook is never asked (docker's users know that from moby #22054). We
+accept in our own table alone, and a packet must be accepted by all tables: what theirs drops or rejects stays so. By
+the time the forward hook is asked the address is the container's; the port that was published is then
+`ct original proto-dst`, for iptables `-m conntrack --ctorigdstport`; ufw's word for that hook is `ufw route`. A rule
+for the input hook alone, `ufw deny 8080`, closes nothing that is published. Where a forward policy is drop, it must
+also be told to let our bridges' packets pass.
+
+Where forwarding was off, EnsureBridge turns it on and leaves it on: who else relies on it by then cannot be known.
 """
 
 from __future__ import annotations
