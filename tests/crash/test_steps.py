@@ -8,6 +8,7 @@ import pytest
 
 from nanocontainer.container import residues  # noqa: F401 (so that all steps that leave something are known)
 from nanocontainer.kernel.facts import probe
+from nanocontainer.network import publish  # noqa: F401 (the same)
 from nanocontainer.plan.step import Step
 
 from . import tally

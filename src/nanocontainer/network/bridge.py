@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 _CONF4, _CONF6 = "/proc/sys/net/ipv4/conf", "/proc/sys/net/ipv6/conf"
 
 
+_BRIDGED = "/proc/sys/net/bridge/bridge-nf-call-ip6tables"
+
+
 class EnsureBridge(Step):
     """The network's bridge with its addresses, forwarding and the firewall's base rules, unless they are there.
 
@@ -131,6 +134,7 @@ class EnsureBridge(Step):
         links.set_link(self.interface, up=True)
         if self.subnet6:
             links.receive("::1", self.interface)
+            kernel.nft(rules.loopback6(self.table, answers_lost(kernel)))
 
     def _set_rules(self, kernel: Kernel, links: Links, *, begun: bool) -> None:
         """This bridge's rules; and those of all who are there, if somebody has flushed them. begun: it is there."""
@@ -219,7 +223,12 @@ class EnsureBridge(Step):
             )
         lines.append(f"ip link set {name} up")
         if self.subnet6:
-            lines.append(f"ip -6 route append local ::1 dev {name} table local metric 4096")
+            lines.append(
+                f"ip -6 route append local ::1 dev {name} table local metric 4096\n"
+                f'if [ "$(cat {_BRIDGED} 2>/dev/null)" = 1 ]; then # answers to [::1] could not be received\n'
+                f"    nft '{rules.loopback6(self.table, True).rstrip()}'\n"
+                "fi"
+            )
         return "\n".join(lines)
 
     def undone(self) -> str:
@@ -294,6 +303,11 @@ class EnsureBridge(Step):
             if not is_claimed(f"{self.directory}/leases"):
                 self.remove(kernel)
             fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def answers_lost(kernel: Kernel) -> bool:
+    """Whether the host's own [::1] cannot be an address of published ports: bridged packets pass the firewall."""
+    return kernel.exists(_BRIDGED) and kernel.read_file(_BRIDGED).strip() == b"1"
 
 
 class HoldAddress(Step):

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from ..plan.step import Residue, Side
 
 
-_BRIDGED = "/proc/sys/net/bridge/bridge-nf-call-ip6tables"
-
-
 class ReservePort(Step):
     """A port of the host, held by a socket that nobody can connect to."""
 
@@ -99,7 +96,7 @@ class PublishPorts(Step):
         return rules.publish(self.table, self.ip, self.ports, self.ip6)
 
     def do(self, world: World) -> None:
-        script = self.script + (rules.loopback6(self.table, answers_lost(world.kernel)) if self.ip6 else "")
+        script = self.script
         try:
             world.kernel.nft(script)
         except NanoError as error:
@@ -134,14 +131,7 @@ class PublishPorts(Step):
         )
 
     def shell(self) -> str:
-        lines = [f"nft -f - <<'END'\n{self.script}END"]
-        if self.ip6:
-            lines.append(
-                f'if [ "$(cat {_BRIDGED} 2>/dev/null)" = 1 ]; then # answers to [::1] could not be received\n'
-                f"    nft '{rules.loopback6(self.table, True).rstrip()}'\n"
-                "fi"
-            )
-        return "\n".join(lines)
+        return f"nft -f - <<'END'\n{self.script}END"
 
     def undone(self) -> str:
         return "\n".join(f"nft '{line.rstrip()}'" for line in self._withdrawals(self.ports))
@@ -195,11 +185,6 @@ def forget_flows(kernel: Kernel, ports: Iterable[Binding]) -> None:
                 every = port.host_ip in ("", "0.0.0.0", "::")
                 if at == port.host_ip or (every and (at in own or at.startswith("127."))):
                     flows.forget(flow)
-
-
-def answers_lost(kernel: Kernel) -> bool:
-    """Whether the host's own [::1] cannot be an address of published ports: bridged packets pass the firewall."""
-    return kernel.exists(_BRIDGED) and kernel.read_file(_BRIDGED).strip() == b"1"
 
 
 def shown(address: str) -> str:

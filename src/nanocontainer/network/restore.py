@@ -10,9 +10,9 @@ from __future__ import annotations
 from ..paths import FileLock, Paths, claims
 from ..plan.journal import boot_id, read
 from . import rules
-from .bridge import EnsureBridge
+from .bridge import EnsureBridge, answers_lost
 from .model import lock_path, table_name
-from .publish import PublishPorts, answers_lost
+from .publish import PublishPorts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ their answers are a problem, which speak of ::1 again when the kernel looks for 
 the interface of its route alone, so EnsureBridge adds one that leads out of the bridge. The kernel still drops all that
 comes in from outside with ::1 in it (ip6_rcv_core), and that is the limit: where bridged packets pass the firewall
 (br_netfilter, with bridge-nf-call-ip6tables=1) answers are translated back before that test, and could not be received.
-There [::1] is left alone: nobody listens, the connection is refused at once, and clients go on to 127.0.0.1.
+There [::1] is left alone: nobody listens, the connection is refused at once, and clients go on to 127.0.0.1. It is
+looked at when a bridge is made, and by `network reload`.
 
 The host's own filter applies, and which part of it: a published packet is forwarded and not received, so the other
 firewall's forward hook judges it and its input hook is never asked (docker's users know that from moby #22054). We
