@@ -76,7 +76,8 @@ def install(name: str, target: str) -> bool:
 
     print(f"nanocontainer: installing the Python library {name} in {target} (once)", file=sys.stderr)
     python = sys.executable or "python3"
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", target, name]
+    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command += ["--retries", "1", "--timeout", "10", "--target", target, name]  # who is offline shall not wait long
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False

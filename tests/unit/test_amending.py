@@ -140,6 +140,9 @@ def test_ports_are_removed_by_what_they_lead_to() -> None:
     for missing in (Port(82), Port(80, 8082), Port(80, 8080, "", "udp"), Port(80, 8080, "127.0.0.1")):
         with pytest.raises(NotFound, match="publishes no port like"):
             Withdraw((missing,)).amended(container(*two))
+    with pytest.raises(NotFound) as told:
+        Withdraw((Port(8081),)).amended(container(*two))  # the host's number
+    assert told.value.hint == "8081 is its port on the host: port rm web 8081:80/tcp"
 
 
 def test_a_random_port_is_removed_by_the_number_it_got() -> None:

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import pytest
 
+from nanocontainer import library
 from nanocontainer.cmd import complete, features, verbs
 from nanocontainer.cmd.help import closest
 from nanocontainer.cmd.main import _load
@@ -106,6 +107,38 @@ def test_group_help(cli: Cli, group: str) -> None:
     code, out, err = cli(group)
     assert (code, err) == (0, "") and out.startswith(f"Usage:  nanocontainer {group} COMMAND")
     assert cli(group, "--help") == cli("help", group) == (0, out, "")
+    words = re.findall(r"^  (\w+)  ", out, re.MULTILINE)
+    assert len(words) > 2 and words == sorted(words)
+    assert cli(group, "zzzzzz")[2].endswith(f"See 'nanocontainer {group} --help'.\n")
+
+
+def test_a_default_is_told_once(cli: Cli) -> None:
+    for words in ALL:
+        for line in re.split(r"\n +(?:-\w, )?--", cli(*words, "--help")[1].partition("\nExamples:")[0]):
+            assert line.count("(default") <= 1, line
+
+
+def test_port_add_without_a_port(cli: Cli) -> None:
+    """Not "no such container: add"."""
+    for word in ("add", "rm"):
+        code, out, err = cli("port", word, "web")
+        assert (code, out) == (1, "") and f"'nanocontainer port {word}' requires a container and a port\n" in err
+    assert "no such container: ad" in cli("port", "ad")[2]
+
+
+def test_network_create_gets_what_its_containers_need(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where people see it: at the first start of a container on it they would wait without a word."""
+    there: list[bool] = []
+    monkeypatch.setattr(library, "lies_at", lambda *_: "")
+    monkeypatch.setattr(library, "install", lambda *_: there.pop())
+    monkeypatch.setattr(cli.engine, "network_create", lambda wish: Network(wish.name, "ab" * 32, "nano0", "10.5.0.0/24", "10.5.0.1"), raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    there.append(True)
+    assert cli("network", "create", "lab") == (0, "ab" * 32 + "\n", "")
+    there.append(False)
+    code, out, err = cli("network", "create", "lab")
+    assert (code, out) == (0, "ab" * 32 + "\n") and not there
+    assert err.startswith("WARNING: no container can start on this network yet: ") and "python3-dnspython" in err
 
 
 @pytest.mark.parametrize(
@@ -597,6 +630,7 @@ def test_images(cli: Cli) -> None:
 
 
 def test_image_verbs(cli: Cli) -> None:
+    assert "invalid --format: 'yaml' is not json" in cli("image", "verify", "--format", "yaml")[2]
     assert cli("pull", "-q", "nginx") == (0, "docker.io/library/nginx:latest\n", "")
     code, out, err = cli("pull", "nginx")
     assert (code, out, err) == (0, "docker.io/library/nginx:latest\n", "Using default tag: latest\n")
@@ -702,6 +736,14 @@ def state(tmp_path: Path) -> Paths:
         (["import", ""], [":files"]),
         (["commit", "we"], ["web"]),
         (["save", "--format", "oci"], ["oci-archive", "oci-dir"]),
+        (["network", "connect", "l"], ["lan"]),
+        (["network", "connect", "lan", "we"], ["web"]),
+        (["network", "disconnect", "lan", "web", ""], []),
+        (["network", "reload", "w"], ["web", "worker"]),
+        (["egress", "add", "we"], ["web"]),
+        (["egress", "rm", "web", ""], []),
+        (["port", "a"], ["add"]),
+        (["port", "rm", "wo"], ["worker"]),
         (["completion", "z"], ["zsh"]),
         (["kill", "-s", "U"], ["USR1", "USR2"]),
         (["ps", "--format", "j"], ["json"]),

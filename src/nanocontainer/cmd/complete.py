@@ -198,7 +198,7 @@ def _of_command(said: str, command: flags.Command, rest: list[str], last: str, p
         return _value(said, name, text, f"--{name}=", paths)
     if last[:1] == "-" and not ended:
         return _starting(_flag_words(command.flags), last)
-    return _argument(said.split()[-1] if said.split()[0] not in ("image", "network") else said, len(args), last, paths)
+    return _argument(said.split()[-1] if said.split()[0] not in ("image", "network", "egress") else said, len(args), last, paths)
 
 
 def _is_bare(row: flags.Row) -> bool:
@@ -252,9 +252,18 @@ def _value(said: str, name: str, text: str, before: str, paths: Paths) -> list[s
 def _argument(verb: str, number: int, last: str, paths: Paths) -> list[str]:
     """Arguments by verb: containers, images, both, or a file."""
     if verb.startswith("network "):
+        networks = dict.fromkeys(("bridge", *_listed(paths.networks)))
         if verb in ("network rm", "network remove", "network inspect"):
-            return _starting(dict.fromkeys(("bridge", *_listed(paths.networks))), last)
+            return _starting(networks, last)
+        if verb == "network reload":
+            return _starting([*networks, *_listed(paths.names)], last)
+        if verb in ("network connect", "network disconnect") and number < 2:
+            return _starting(_listed(paths.names) if number else networks, last)
         return []
+    if verb.startswith("egress "):
+        return _starting(_listed(paths.names), last) if number == 0 else []
+    if verb == "port":
+        return _starting([*(() if number else ("add", "rm")), *_listed(paths.names)], last) if number < 2 else []
     if verb == "completion":
         return _starting(SCRIPTS, last) if number == 0 else []
     if verb == "learn":

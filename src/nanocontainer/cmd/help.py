@@ -19,7 +19,7 @@ _INSTEAD = {
     "diff": "`anatomy --only layers NAME` lists the files it has changed",
     "events": "`ps -a` and `inspect NAME` tell what has become of containers",
     "stats": "`anatomy --only cgroup NAME` shows what it uses now",
-    "system prune": "`container prune` and `image prune` do",
+    "system prune": "`container prune`, `image prune` and `network prune` do",
     "top": "`anatomy --only processes NAME` lists them",
     "volume": "`run -v NAME:/path` makes a volume",
 }
@@ -104,7 +104,7 @@ def _group(group: str) -> str:
         if line not in shown.values():  # the first spelling of several
             shown[word] = line
     column = max(len(word) for word in shown) + 2
-    lines += [f"  {word:{column}}{line}" for word, line in shown.items()]
+    lines += [f"  {word:{column}}{line}" for word, line in sorted(shown.items())]
     lines += ["", f"Run '{PROGRAM} {group} COMMAND --help' for more information on a command.", ""]
     return "\n".join(lines)
 
@@ -148,7 +148,7 @@ def _flags(rows: tuple[flags.Row | str, ...], columns: int = 0) -> list[str]:
         head = f"-{letter}, " if letter else "    "
         shown = f'{shown}[="{default}"]' if kind == "optional" else shown
         left.append(f"  {head}--{name}{' ' if shown else ''}{shown}")
-        if default not in ("", False, 0, None) and kind != "optional":
+        if default not in ("", False, 0, None) and kind != "optional" and "(default" not in about:
             about += f" (default {_default(kind, default)})"
         right.append(about)
     column = max((len(text) for text in left), default=0) + 3

@@ -110,6 +110,7 @@ def _do(words: list[str], app: App, said: list[str]) -> int:
                 return 0
         found = verbs.find(words)
         if found is None:
+            said[0] = words[0] if words and words[0] in verbs.GROUPS else ""
             return _no_verb(words)
         said[0], (module, name, _, _), words = found
         command: flags.Command = getattr(_load(module), name)

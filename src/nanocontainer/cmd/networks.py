@@ -7,7 +7,7 @@ from . import units
 from .flags import Command, Given
 from .main import complain
 from .options import labels_of
-from .output import out
+from .output import err, out
 from .ps import has_labels, read_filters
 from .table import Method, render
 
@@ -59,7 +59,19 @@ def create(app: App, given: Given) -> int:
 
     check_root("cannot make networks")
     out(f"{app.engine.network_create(wish).id}\n")
+    _fetch_resolver(app)
     return 0
+
+
+def _fetch_resolver(app: App) -> None:
+    """The library that containers on the network will need: at their start nobody could see what it waits for. The
+    network is made nevertheless, so that its absence is only a warning here."""
+    from ..network.resolver_steps import fetch_library
+
+    try:
+        fetch_library(app.engine.paths)
+    except NanoError as error:
+        err(f"WARNING: no container can start on this network yet: {error.why}\nHint: {error.hint}\n")
 
 
 def _several(items: list[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ container and a port follow them, and else the name of a container.
 from __future__ import annotations
 
 from ..errors import InvalidInput, NotFound
-from .flags import Command
+from .flags import BadArguments, Command
 from .output import out
 from .portflags import publish
 
@@ -29,7 +29,13 @@ def port(app: App, given: Given) -> int:
             "too many arguments for port", "it shows one container, or one port of it",
             f"to publish more: port add {words[0]} {words[1]}",
         )  # fmt: skip
-    container = app.engine.inspect(words[0])
+    try:
+        container = app.engine.inspect(words[0])
+    except NotFound:
+        if words[0] not in ("add", "rm"):
+            raise
+        what = f"'nanocontainer port {words[0]}' requires a container and a port"
+        raise BadArguments(what, hint=f"nanocontainer port {words[0]} CONTAINER PORT...") from None
     if len(words) == 1:
         out("".join(f"{_inside(one)} -> {_outside(one)}\n" for one in sorted(container.state.ports, key=_order)))
         return 0

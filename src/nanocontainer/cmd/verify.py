@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import InvalidInput
 from .flags import Command, Given
 from .output import STDOUT, out
 
@@ -15,6 +16,8 @@ _COLOURS = {"proven": "32", "plausible": "33", "damaged": "31"}
 
 def verify(app: App, given: Given) -> int:
     """`image verify [IMAGE...]`: 1 where something is damaged."""
+    if given["format"] not in ("", "json"):
+        raise InvalidInput("invalid --format", f"{given['format']!r} is not json")
     verdicts = app.engine.verify_images(given.args)
     if given["format"] == "json":
         import json

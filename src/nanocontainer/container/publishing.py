@@ -81,9 +81,8 @@ class Withdraw(Change):
                 bool(gone) or (not bound and f"{wish.container_port}/{wish.protocol}" in spec.exposed)
             )
             if not (gone or asked or from_all):
-                raise NotFound(
-                    f"container {spec.name} publishes no port like {_words(wish)}", "", f"see: port {spec.name}"
-                )
+                raise NotFound(f"container {spec.name} publishes no port like {_words(wish)}", "",
+                               _meant(wish, (*bound, *spec.ports), spec.name))  # fmt: skip
             had = [port for port in had if port not in gone]
             for port in asked:  # one for one: two random ones are equal
                 left.remove(port)
@@ -134,6 +133,14 @@ def _collide(one: Port, other: Port) -> bool:
     return (one.host_port, one.protocol) == (other.host_port, other.protocol) and (
         len(addresses) == 1 or "" in addresses
     )
+
+
+def _meant(wish: Port, there: tuple[Port, ...], name: str) -> str:
+    """A hint: a number alone is the container's port, where people may mean the host's."""
+    for port in there:
+        if wish.container_port == port.host_port and not wish.host_port:
+            return f"{wish.container_port} is its port on the host: port rm {name} {_words(port)}"
+    return f"see: port {name}"
 
 
 def _words(port: Port) -> str:

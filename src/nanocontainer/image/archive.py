@@ -72,19 +72,26 @@ def load(
 ) -> list[Image]:
     """docker load: all images of an archive (path, or open binary stream) or of an OCI layout directory.
 
-    Corrupt names what is broken; then nothing was added. platform: which image of a multi-platform index.
+    Each has the names that the archive gives it, not others that it has in the store. Corrupt names what is broken; then
+    nothing was added. platform: which image of a multi-platform index.
     """
     report = Progresses(on_progress)
     wanted = parse_platform(platform) if platform else host_platform()
     if isinstance(source, str) and os.path.isdir(source):
-        return install(store, list(_images(_Directory(source), wanted)), report)
+        return _install(store, _images(_Directory(source), wanted), report)
     opened = _open(source)
     try:
         with _seekable(opened, store) as file:
-            return install(store, list(_images(_Tar(file, _called(source)), wanted)), report)
+            return _install(store, _images(_Tar(file, _called(source)), wanted), report)
     finally:
         if opened is not source:
             opened.close()
+
+
+def _install(store: ImageStore, found: Iterator[Wanted], report: Progresses) -> list[Image]:
+    wanted = list(found)
+    images = install(store, wanted, report)
+    return [image.replace(names=tuple(one.names)) for image, one in zip(images, wanted, strict=True)]
 
 
 # --- what is in an archive

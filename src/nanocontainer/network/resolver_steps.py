@@ -200,20 +200,22 @@ def _is_still(path: str, fd: int) -> bool:
         return False
 
 
-def _start(kernel: Kernel, paths: Paths, lock: int, gateways: tuple[str, ...], table: str, linger: int) -> None:
-    """A resolver that listens when this returns. gateways: addresses whose sockets are bound here, at once."""
-    from ..library import lies_at
+def fetch_library(paths: Paths) -> None:
+    """Get the library of the resolver, unless this machine has it. NanoError says how to."""
+    from ..library import install, lies_at
 
     own = f"{paths.state}/lib"
-    if not lies_at("dns", own):
-        from ..library import install
+    if not lies_at("dns", own) and not install(LIBRARY, own):
+        raise NanoError(
+            "cannot answer names on networks",
+            f"the Python library {LIBRARY} is missing",
+            f"apt install python3-dnspython, or pip install {LIBRARY}; the default network needs none",
+        )
 
-        if not install(LIBRARY, own):
-            raise NanoError(
-                "cannot answer names on networks",
-                f"the Python library {LIBRARY} is missing",
-                f"apt install python3-dnspython, or pip install {LIBRARY}; the default network needs none",
-            )
+
+def _start(kernel: Kernel, paths: Paths, lock: int, gateways: tuple[str, ...], table: str, linger: int) -> None:
+    """A resolver that listens when this returns. gateways: addresses whose sockets are bound here, at once."""
+    fetch_library(paths)
     listener = _listener(paths)
     bound: list[tuple[sockets.socket, Place]] = []
     try:
