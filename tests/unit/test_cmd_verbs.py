@@ -131,7 +131,8 @@ def test_network_create_gets_what_its_containers_need(cli: Cli, monkeypatch: pyt
     there: list[bool] = []
     monkeypatch.setattr(library, "lies_at", lambda *_: "")
     monkeypatch.setattr(library, "install", lambda *_: there.pop())
-    monkeypatch.setattr(cli.engine, "network_create", lambda wish: Network(wish.name, "ab" * 32, "nano0", "10.5.0.0/24", "10.5.0.1"), raising=False)
+    lab = Network("lab", "ab" * 32, "nano0", "10.5.0.0/24", "10.5.0.1")
+    monkeypatch.setattr(cli.engine, "network_create", lambda wish: lab, raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     there.append(True)
     assert cli("network", "create", "lab") == (0, "ab" * 32 + "\n", "")

@@ -198,7 +198,8 @@ def _of_command(said: str, command: flags.Command, rest: list[str], last: str, p
         return _value(said, name, text, f"--{name}=", paths)
     if last[:1] == "-" and not ended:
         return _starting(_flag_words(command.flags), last)
-    return _argument(said.split()[-1] if said.split()[0] not in ("image", "network", "egress") else said, len(args), last, paths)
+    group, _, word = said.rpartition(" ")
+    return _argument(said if group in ("image", "network", "egress") else word, len(args), last, paths)
 
 
 def _is_bare(row: flags.Row) -> bool:

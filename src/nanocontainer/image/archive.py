@@ -72,8 +72,8 @@ def load(
 ) -> list[Image]:
     """docker load: all images of an archive (path, or open binary stream) or of an OCI layout directory.
 
-    Each has the names that the archive gives it, not others that it has in the store. Corrupt names what is broken; then
-    nothing was added. platform: which image of a multi-platform index.
+    Each has the names that the archive gives it, not others that it has in the store. Corrupt names what is broken;
+    then nothing was added. platform: which image of a multi-platform index.
     """
     report = Progresses(on_progress)
     wanted = parse_platform(platform) if platform else host_platform()
@@ -91,7 +91,8 @@ def load(
 def _install(store: ImageStore, found: Iterator[Wanted], report: Progresses) -> list[Image]:
     wanted = list(found)
     images = install(store, wanted, report)
-    return [image.replace(names=tuple(one.names)) for image, one in zip(images, wanted, strict=True)]
+    pairs = zip(images, wanted, strict=True)
+    return [image.replace(names=tuple(name for name in image.names if name in one.names)) for image, one in pairs]
 
 
 # --- what is in an archive
