@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
+import dns.name
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,6 +68,15 @@ def test_what_a_name_fits() -> None:
         assert bool(policy.names(name)) is fits
     assert [one.port for one in policy.names("x.b.com")] == [80]
     assert parse(("*",)).names("anything.at.all")
+
+
+def test_a_name_that_is_no_host_name_has_no_rules() -> None:
+    """The container asks, and a wildcard record answers whatever was asked: its bytes must not become nft's words."""
+    policy = parse(["*", "*.example.com"])
+    for label in (b'x",0x08080808}#', b"x y", b"x\n", b"x.example", b"x;", b"x\\", b"\xff"):
+        name = dns.name.Name((label, b"example", b"com", b"")).to_text(omit_final_dot=True).lower()
+        assert not policy.names(name), name
+    assert len(policy.names("_a-1.example.com")) == 1  # "*" covers the other one
 
 
 def test_the_short_form() -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 NONE = "none"
 PROTOCOLS = ("tcp", "udp", "sctp")
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
+_NAMED = _LETTERS | {"."}
 _FORMS = "it is NAME, *.NAME, ADDRESS or SUBNET, each with :PORT or :PORT/PROTOCOL behind it, or none"
 
 
@@ -88,7 +89,10 @@ class Policy(Record):
     rules: tuple[Rule, ...] = ()
 
     def names(self, name: str) -> tuple[Rule, ...]:
-        """The rules that a host name has; () where it is not allowed."""
+        """The rules that a host name has; () where it is not allowed. A name in DNS may hold any byte, also a dot or a
+        quote within a label, and the text of a firewall is made of these: what is no host name has no rules."""
+        if not _NAMED.issuperset(name):
+            return ()
         return tuple(rule for rule in self.rules if rule.name and rule.fits(name))
 
     def places(self, address: bytes) -> tuple[Rule, ...]:
