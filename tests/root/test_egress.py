@@ -489,6 +489,13 @@ def test_by_the_command(clean: Nano, stage: Held) -> None:
             assert [one["subject"] for one in leftovers(clean) if one["kind"] == "lost-egress"] == ["bound"]
             leftovers(clean, "--repair")
             assert refused(bound, OTHER, 80)
+            table = table_name(Paths(clean.root, clean.runroot))
+            nft.run(f"delete table inet {table}\ndelete table inet {table}_egress\n")  # as `nft flush ruleset` does
+            until(lambda: f"{table}_egress" in nft.run("list tables"))  # the resolver, by itself
+            assert refused(bound, OTHER, 80)
+            clean("network", "reload")
+            assert API in texts(ask(bound, bound.gateway, "api.example.com"))
+            bound.talks_to(web, API, 80)
         finally:
             bound.close()
         clean("restart", "-t", "0", "bound")

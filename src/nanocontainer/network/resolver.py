@@ -76,6 +76,7 @@ class Resolver:
         self.onward: Any = None  # resolver_forwarding
         self._servers: Any = None
         self._gate: Any = None
+        self._flushes: Any = None  # resolver_flush.Flushes, once somebody has a policy
         self._kernel: Kernel | None = None
         self.watch(listener.fileno(), select.EPOLLIN, self._called)
         for sock, place in adopted:
@@ -109,7 +110,8 @@ class Resolver:
     def _stumbled(self, fd: int, error: Exception) -> None:
         """Drop whom it happened with; what it was is told to who asks (doctor)."""
         self.trouble = f"{type(error).__name__}: {error}"
-        if fd != self.listener.fileno() and all(fd != sock.fileno() for sock, _ in self.served.values()):
+        kept = [self.listener.fileno(), self._flushes.sock.fileno() if self._flushes else -1]
+        if fd not in kept and all(fd != sock.fileno() for sock, _ in self.served.values()):
             self.forget(fd)
 
     def load(self) -> None:
@@ -175,11 +177,26 @@ class Resolver:
                     self._take(*listen(*pair))
                 except NanoError as error:
                     failures.append(str(error))
+        if self._flushes is None and any(each.egress for zone in self.view.needed for each in zone.all.values()):
+            self._watch_rules()
         if self.view.needed:
             self.unneeded_since = 0.0
         elif not self.unneeded_since:
             self.unneeded_since = time.monotonic()
         return failures + self._redirect()
+
+    def _watch_rules(self) -> None:
+        """From now on, policies that somebody flushes come back at once."""
+        from . import resolver_flush
+
+        self._flushes = resolver_flush.Flushes()
+
+        def changed(_: int) -> None:
+            if self._flushes.table_gone():
+                resolver_flush.put_back(self.paths, self.kernel, self.view)
+                self._redirect()
+
+        self.watch(self._flushes.sock.fileno(), select.EPOLLIN, changed)
 
     def _take(self, sock: sockets.socket, place: Place) -> None:
         self.served[place.address, place.kind] = sock, place
@@ -364,6 +381,8 @@ class Resolver:
         if self._gate is None:
             from importlib import import_module
 
+            if self._flushes is None:
+                self._watch_rules()
             self._gate = import_module(f"{__package__}.gate")
         return self._gate
 
