@@ -78,7 +78,6 @@ def test_a_layer_is_given_back_byte_for_byte(store: ImageStore, tmp_path: Path, 
     ]
     tars.append(tars[2] + b"more" * 3000)
     tars.append(FIRST[:-1024])
-    store.form = "directory"
     loaded(store, tmp_path, *tars)
     found = sources(store, store.find("app:1"))
     assert not found.anew
