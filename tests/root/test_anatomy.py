@@ -100,7 +100,12 @@ def test_network_is_what_ip_and_nft_say(web: tuple[Nano, dict[str, Any]]) -> Non
         assert shown["addresses"] == [f"{one['local']}/{one['prefixlen']}" for one in real["addr_info"]]
     peer = outside[inside[1]["link_index"]]
     assert (net["interfaces"][1]["peer"], net["interfaces"][1]["bridge"]) == (peer["ifname"], peer["master"])
-    routes = json.loads(said("nsenter", "-t", str(found["pid"]), "-n", "ip", "-4", "-j", "route"))
+    routes = [
+        route
+        for family in ("-4", "-6")
+        for route in json.loads(said("nsenter", "-t", str(found["pid"]), "-n", "ip", family, "-j", "route"))
+        if route["dst"] != "fe80::/64"  # not shown: every interface has it
+    ]
     assert [(one["destination"], one["gateway"], one["interface"]) for one in net["routes"]] == [
         (one["dst"], one.get("gateway", ""), one["dev"]) for one in routes
     ]

@@ -166,7 +166,9 @@ def test_without_private_mounts_the_host_gets_them(clean: Nano, tmp_path: Path) 
                 isolation.mount("none", "/", None, isolation.MS_REC | (1 << 20))  # MS_SHARED
                 done = run(clean, without, "true")
                 lines = Path("/proc/self/mountinfo").read_text().splitlines()
+                layers = f"{clean.runroot}/layers/"  # the image's, which are the host's business
                 there = [line.split()[4] for line in lines if clean.runroot in line.split()[4]]
+                there = [place for place in there if not place.startswith(layers)]
                 code = 10 + bool(there) if done.code == 0 else 50
                 for place in there[:1]:
                     isolation.umount(place, isolation.MNT_DETACH)

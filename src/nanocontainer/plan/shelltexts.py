@@ -232,7 +232,8 @@ port_is_free() {
         my %kind = (tcp => [SOCK_STREAM, 0], udp => [SOCK_DGRAM, 0], sctp => [SOCK_STREAM, 132]);
         my ($protocol, $address, $port) = @ARGV;
         my $six = $address =~ /:/;
-        socket(my $socket, $six ? PF_INET6 : PF_INET, @{$kind{$protocol}}) or die "$protocol: $!\\n";
+        my ($type, $number) = @{$kind{$protocol}};
+        socket(my $socket, $six ? PF_INET6 : PF_INET, $type, $number) or die "$protocol: $!\\n";
         setsockopt($socket, 41, 26, pack("i", $address ne "::")) if $six; # IPV6_V6ONLY: "::" is all of both families
         my $place = $six ? pack_sockaddr_in6($port, Socket::inet_pton(PF_INET6, $address))
             : pack_sockaddr_in($port, inet_aton($address));
