@@ -149,9 +149,13 @@ def ours(nano: Nano, flags: list[str]) -> tuple[int, dict[str, str]]:
     mounts = json.loads(nano("inspect", "--format", "{{json .Mounts}}", id).out)
     anonymous = [mount["Name"] for mount in mounts if len(mount.get("Name", "")) == 64]
     names = {**directory(f"{nano.root}/containers/{id}"), f"/{group}/{id}": "/GROUP", id[:12]: "ID"}
-    address = nano("inspect", "--format", "{{.NetworkSettings.IPAddress}}", id).out.strip()
+    networks = json.loads(nano("inspect", id).out)[0]["NetworkSettings"]["Networks"].values()
+    addresses = {one["IPAddress"]: "ADDRESS" for one in networks} | {
+        one["GlobalIPv6Address"]: "ADDRESS6" for one in networks
+    }
     nameless = {f"{nano.root}/volumes/{name}": "ANONYMOUS" for name in anonymous}
-    return pid, {**nameless, **names, address or "\0": "ADDRESS"}
+    addresses.pop("", None)
+    return pid, {**nameless, **names, **addresses}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -166,11 +170,11 @@ def test_makes_the_same_container(
     stdin = subprocess.PIPE if "-i" in flags else subprocess.DEVNULL
     script = Script(path, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
-        address = re.search(r"ip address add (\S+)/\d+ broadcast", path.read_text())
+        added = re.findall(r"ip address add (\S+)/\d+ (?:broadcast \+|nodad) dev eth0", path.read_text())
         found = facts(script.init(SLEEP), {
             f"{script.directory}/volume": "ANONYMOUS",
             **directory(script.directory), f"/nanocontainer-script/{script.id}": "/GROUP", script.id: "ID",
-            address[1] if address else "\0": "ADDRESS",
+            **{address: "ADDRESS6" if ":" in address else "ADDRESS" for address in added},
         })  # fmt: skip
         expected, found = _common(expected), _common(found)
     finally:
