@@ -911,7 +911,9 @@ class Engine:
         self._ready()
         if is_tiny(reference):
             return ensure_tiny(self.life.images)
-        return pull(self.life.images, reference, platform=platform, on_progress=on_progress, access=access)
+        image = pull(self.life.images, reference, platform=platform, on_progress=on_progress, access=access)
+        self._note_named("pull", reference)
+        return image
 
     def pull_newer(
         self, reference: str, *, platform: str = "", on_progress: OnProgress = None, access: Access | None = None
@@ -935,9 +937,12 @@ class Engine:
     ) -> list[Image]:
         """Bring every tag of a repository; its name stands without a tag. As pull()."""
         from .image.pull import pull_all
+        from .image.reference import parse_reference
 
         self._ready()
-        return pull_all(self.life.images, repository, platform=platform, on_progress=on_progress, access=access)
+        images = pull_all(self.life.images, repository, platform=platform, on_progress=on_progress, access=access)
+        self._note("pull", parse_reference(repository).familiar_name)
+        return images
 
     def convert_layers(
         self, form: str, names: Sequence[str] = (), *, on_progress: OnProgress = None
@@ -983,10 +988,13 @@ class Engine:
 
         if is_tiny(name):
             self.image(name)
-        return push(
+        done = push(
             self.life.images, name, all_tags=all_tags, compress=compress, access=access, on_progress=on_progress,
             on_note=on_note,
         )  # fmt: skip
+        for one in done:
+            self._note_named("push", one.name)
+        return done
 
     def load(self, source: str | BinaryIO, on_progress: OnProgress = None, *, platform: str = "") -> list[Image]:
         """Read images from a docker-archive or an OCI layout: a path, or an open binary file. platform: which of an
@@ -994,7 +1002,10 @@ class Engine:
         from .image.archive import load
 
         self._ready()
-        return load(self.life.images, source, platform=platform, on_progress=on_progress)
+        images = load(self.life.images, source, platform=platform, on_progress=on_progress)
+        for image in images:
+            self._note("load", image.id)
+        return images
 
     def save(
         self,
@@ -1010,9 +1021,10 @@ class Engine:
         layer could not be kept byte for byte. NotFound, InvalidInput, Conflict."""
         from .image.save import save
 
-        for name in names:
-            self.image(name)  # `tiny` is made
+        ids = dict.fromkeys(self.image(name).id for name in names)  # `tiny` is made
         save(self.life.images, names, target, form=format, compress=compress, on_note=on_note)
+        for id in ids:
+            self._note("save", id)
 
     def export(self, ref: str) -> Iterator[bytes]:
         """A container's files, running or not, as a tar in chunks; without what is mounted in it. Needs root."""
@@ -1035,9 +1047,11 @@ class Engine:
         from .image.making import import_image
 
         self._ready()
-        return import_image(
+        image = import_image(
             self.life.images, source, name, changes=changes, message=message, platform=platform, on_progress=on_progress
         )
+        self._note("import", image.id)
+        return image
 
     def commit(
         self,
@@ -1057,8 +1071,12 @@ class Engine:
 
     def tag(self, name: str, new: str) -> Image:
         """Give an image one more name."""
+        from .image.reference import familiar
+
         self.image(name)
-        return self.life.images.tag(name, new)
+        image = self.life.images.tag(name, new)
+        self._note("tag", image.id, familiar(new))
+        return image
 
     def remove_image(self, name: str, *, force: bool = False) -> list[str]:
         """Take a name from an image, and delete it with its last one; what was done, in docker's lines. Conflict where
@@ -1075,7 +1093,17 @@ class Engine:
         def taken(id: str) -> bool:
             return any(one.spec.image_id == id for one in store.list()) or id in mounted(self.life)
 
-        return self.life.images.remove(name, force=force, in_use=in_use, taken=taken)
+        try:
+            id = self.life.images.find(name).id
+        except NanoError:  # broken, or removed meanwhile: the removal itself says what there is to say
+            id = name
+        lines = self.life.images.remove(name, force=force, in_use=in_use, taken=taken)
+        for line in lines:
+            if line.startswith("Untagged: "):
+                self._note("untag", id)
+            elif line == f"Deleted: {id}":  # the other lines of that kind are layers
+                self._note("delete", id)
+        return lines
 
     def image_mount(self, name: str) -> str:
         """Have an image's files, read-only, at a place below the run directory; where. Needs root. NotFound."""
@@ -1094,6 +1122,19 @@ class Engine:
         from .container.imagemounts import mounted
 
         return mounted(self.life)
+
+    def _note(self, action: str, id: str, name: str = "") -> None:
+        """An event of an image. name: docker says the id once more where an event is of no name."""
+        from .container.events import emit
+
+        emit(self.paths, "image", action, id, name=name or id)
+
+    def _note_named(self, action: str, reference: str) -> None:
+        """The same of a name in a registry: docker's id of these is the name with its tag."""
+        from .image.reference import parse_reference
+
+        named = parse_reference(reference)
+        self._note(action, named.familiar, named.familiar_name)
 
     def _ready(self) -> None:
         """Before something is written: make the state directory, where there is none."""

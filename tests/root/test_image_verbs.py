@@ -87,3 +87,28 @@ def test_prune(nano: Nano, made: Path) -> None:
     assert "untagged: spare:1" in done and "untagged: top:1" in done and "base:1" not in done
     assert "reclaimed space: 300B" in done
     assert nano("images", "--format", "{{.Repository}}", "-f", "label=kind=base").out == "base\n"
+
+
+def test_events(nano: Nano, made: Path, registry: str) -> None:
+    """What docker's own tools know of an image's life stands in events.log, in docker's words."""
+    log = Path(nano.root, "events.log")
+    before = log.stat().st_size
+    name = f"{registry}/told:1"
+    id = nano("import", str(made / "base.tar"), "told:0").out.strip()
+    nano("tag", "told:0", name)
+    nano("push", "-q", name)
+    nano("save", "-o", str(made / "told.tar"), name)
+    nano("rmi", name)
+    nano("pull", "-q", name)
+    nano("rmi", name, "told:0")
+    nano("load", "-q", "-i", str(made / "told.tar"))
+    nano("rmi", name)
+    with open(log) as file:
+        file.seek(before)
+        found = [one for one in map(json.loads, file) if one["Type"] == "image"]
+    assert {one["Actor"]["ID"] for one in found} == {id, name}
+    assert [(one["Action"], one["Actor"]["Attributes"]["name"]) for one in found] == [
+        ("import", id), ("tag", name), ("push", name[:-2]), ("save", id), ("untag", id), ("untag", id),
+        ("pull", name[:-2]), ("untag", id), ("untag", id), ("untag", id), ("delete", id),
+        ("load", id), ("untag", id), ("delete", id),
+    ]  # fmt: skip
