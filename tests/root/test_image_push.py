@@ -272,6 +272,33 @@ def test_what_was_pulled_keeps_its_digest(registry: str, store: ImageStore, tmp_
     assert back.layers == image.layers
 
 
+def test_to_another_registry_with_the_same_digest(
+    registry: str, store: ImageStore, tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was pulled elsewhere, and compressed there, is sent as it was; what nobody has any more is packed."""
+    for number, data in enumerate((FIRST, SECOND)):
+        (tmp_path / f"{number}.tar").write_bytes(data)
+    digest = write_layout(tmp_path / "layout", [tmp_path / "0.tar", tmp_path / "1.tar"], {"Cmd": ["sh"]}, level=9)
+    name = skopeo_push(tmp_path / "layout", registry, "origin/app:1")
+    pull(store, name)
+    there, other, notes = f"{fake.address}/app:1", f"{fake.address}/other:1", list[str]()
+    store.tag(name, there)
+    (done,) = push(store, there, access=ACCESS, on_note=notes.append)
+    assert (done.digest, notes) == (digest, [])
+    assert hashlib.sha256(fake.manifests["app:1"]).hexdigest() == digest[7:]
+    check(fake, "app:1", FIRST, SECOND)
+    fake.repositories.clear()  # and so cannot be mounted; and nobody answers for the other registry
+    store.tag(name, other)
+    monkeypatch.setattr("nanocontainer.image.repository.Registry.blob", nobody)
+    (packed,) = push(store, other, access=ACCESS, on_note=notes.append)
+    assert packed.digest != digest and len(notes) == 1 and "other digests" in notes[0]
+    check(fake, "other:1", FIRST, SECOND)
+
+
+def nobody(*_: object) -> Iterator[bytes]:
+    raise Unreachable("nobody is there")
+
+
 def test_what_was_imported_is_pulled_again(registry: str, store: ImageStore, tmp_path: Path) -> None:
     (tmp_path / "root.tar").write_bytes(FIRST)
     name = f"{registry}/imported:1"

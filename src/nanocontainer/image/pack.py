@@ -14,14 +14,19 @@ import os
 import shutil
 import tempfile
 
+from .. import lean
 from ..errors import InvalidInput, NanoError, Unsupported, reason
 from ..library import borrow
+from ..paths import make_dirs, read_file, write_file
+from .reference import is_digest
 from .streams import CHUNK, piped, with_room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import IO, Any
+
+    from .store import ImageStore
 
 KINDS = ("none", "gzip", "zstd")
 _GZIP_LEVEL = 4  # a third faster than 5, for two hundredths more bytes
@@ -154,3 +159,31 @@ def measured(open: Callable[[], Iterator[bytes]]) -> tuple[str, int]:
         state.update(chunk)
         size += len(chunk)
     return f"sha256:{state.hexdigest()}", size
+
+
+# --- digests of what was packed here
+
+
+def packed_before(store: ImageStore, diff_id: str, kind: str) -> tuple[str, int] | None:
+    """(digest, size) of a layer packed so before. Only a hint: a wrong one costs a question to the registry."""
+    try:
+        found = lean.loads(read_file(f"{store.root}/packed/{diff_id[7:]}"))[kind]
+        digest, size = found["digest"], found["size"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return (digest, size) if isinstance(digest, str) and is_digest(digest) and type(size) is int and size > 0 else None
+
+
+def remember_packed(store: ImageStore, diff_id: str, kind: str, kept: Kept) -> None:
+    path = f"{store.root}/packed/{diff_id[7:]}"
+    try:
+        with store.locked():
+            make_dirs(f"{store.root}/packed")
+            try:
+                known = lean.loads(read_file(path))
+            except (OSError, ValueError, RecursionError):
+                known = {}
+            known = known if isinstance(known, dict) else {}
+            write_file(path, lean.dumps({**known, kind: {"digest": kept.digest, "size": kept.size}}))
+    except (NanoError, OSError):
+        pass  # only the next push is slower

@@ -8,8 +8,9 @@
 
 Nothing is sent that is there. A registry holds layers compressed, and their digests are those of the compressed bytes,
 which the store does not keep. So it remembers digests: of the manifest an image was pulled by, and of what was packed
-here before (packing is reproducible: pack.py). Where all of a pulled image's blobs are there, its own manifest is sent,
-byte for byte, and its digest stays. Otherwise what is missing is packed anew, and the manifest is a new one.
+here before (packing is reproducible: pack.py). Blobs of a pulled image that are not there are fetched once more from
+where they were pulled (origins.py); then its own manifest is sent, byte for byte, and its digest stays. Only what
+nobody has any more is packed anew, and the manifest is a new one.
 
 A broken connection costs at most a piece: the registry says how far it has got (GET <Location>: Range), and from there
 it goes on. Whoever is killed leaves an upload that the registry forgets, and no name.
@@ -23,13 +24,12 @@ import threading
 import time
 import urllib.parse
 
-from .. import lean
 from ..errors import Corrupt, InvalidInput, NanoError, NotFound, Unreachable
-from ..paths import make_dirs, read_file, write_file
 from .holding import held
 from .manifest import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, Manifest, parse_json, parse_manifest
 from .mirrors import origin
-from .pack import Kept, check_kind, packed
+from .origins import Origins
+from .pack import Kept, check_kind, packed, packed_before, remember_packed
 from .progress import Progresses
 from .reference import is_digest, parse_reference
 from .registry import Access, Registry
@@ -130,6 +130,7 @@ class _Push:
             place.host, place.path, access, actions="pull,push", mount=self._near if image.digests else (),
             insecure=place.insecure,
         )  # fmt: skip
+        self._origins = Origins(image, reference, access)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._sent = 0
@@ -152,6 +153,7 @@ class _Push:
             self._report("", f"{self._reference.tag}: digest: {digest} size: {len(raw)}")
             return Pushed(str(self._reference), digest, len(raw), self._sent)
         finally:
+            self._origins.close()
             self._registry.close()
 
     def _remember(self, raw: bytes, digest: str) -> None:
@@ -178,7 +180,7 @@ class _Push:
             several = ", ".join(diff_id[7:19] for diff_id in source.anew)
             on_note(f"not kept byte for byte, and written anew: {several}; the image is {source.id[7:19]} there")
         elif old:
-            on_note("the registry did not have all layers as they were pulled; packed anew, they have other digests")
+            on_note("no registry has all layers as they were pulled any more; packed anew, they have other digests")
         return manifest(config, layers, docker=docker), DOCKER_MANIFEST if docker else OCI_MANIFEST
 
     def _before(self, source: Sources) -> tuple[bytes, Manifest | None, bool]:
@@ -230,9 +232,10 @@ class _Push:
         if self._stop.is_set():
             raise _Stopped
         short = layer.diff_id[7:19]
-        kind = self._compress or "gzip"
-        if before := _packed_before(self._store, layer.diff_id, kind):
+        kind, pulled = self._compress or "gzip", known
+        if before := packed_before(self._store, layer.diff_id, kind):
             known = [*known, Descriptor(layer_type(kind, docker=docker), *before)]
+            pulled = [] if before[0] in [one.digest for one in pulled] else pulled  # packing gives the same
         for one in known:
             if self._is_there(one.digest):
                 self._report(short, "Layer already exists")
@@ -243,12 +246,14 @@ class _Push:
                     self._report(short, f"Mounted from {repository}")
                     return one
         plain = next((one for one in known if one.digest == layer.diff_id), None)
-        self._report(short, "Waiting" if plain else "Compressing", 0, 0 if plain else layer.size)
-        chunks = ahead(self._counted(layer.chunks(), short, "Compressing", layer.size))
-        kept = Kept(chunks if plain else packed(chunks, kind), self._store.root, f"layer {short}")
-        try:
+        kept = None if plain else self._as_pulled(pulled, short)
+        if kept is None:
+            self._report(short, "Waiting" if plain else "Compressing", 0, 0 if plain else layer.size)
+            chunks = ahead(self._counted(layer.chunks(), short, "Compressing", layer.size))
+            kept = Kept(chunks if plain else packed(chunks, kind), self._store.root, f"layer {short}")
             if plain is None:
-                _remember_packed(self._store, layer.diff_id, kind, kept)
+                remember_packed(self._store, layer.diff_id, kind, kept)
+        try:
             same = plain or next((one for one in known if one.digest == kept.digest), None)
             one = same or Descriptor(layer_type(kind, docker=docker), kept.digest, kept.size)
             if same is None and self._is_there(kept.digest):
@@ -259,6 +264,14 @@ class _Push:
             return one
         finally:
             kept.close()
+
+    def _as_pulled(self, pulled: list[Descriptor], short: str) -> Kept | None:
+        """The very blob that the layer was pulled as, from where it came; None where nobody has it."""
+        for one in pulled:
+            through = lambda chunks, size=one.size: self._counted(chunks, short, "Fetching", size)  # noqa: E731
+            if kept := self._origins.kept(one, self._store.root, through):
+                return kept
+        return None
 
     def _is_there(self, digest: str) -> bool:
         with self._request("HEAD", f"/v2/{self._path}/blobs/{digest}", (200, 404)) as answer:
@@ -301,7 +314,7 @@ class _Push:
                     if offset > furthest:
                         furthest, failures = offset, 0
                 self._finish(kept, location, 0 if kept.size <= step else kept.size, short)
-                self._sent += kept.size
+                self._has_sent(kept)
                 return
             except (Unreachable, NotFound):
                 failures += 1
@@ -309,9 +322,13 @@ class _Push:
                     raise
                 time.sleep(self._access.pause or 0.3 * 2**failures)
                 if self._is_there(kept.digest):  # only the answer was lost
-                    self._sent += kept.size
+                    self._has_sent(kept)
                     return
                 location, offset = self._resume(location, kept.size) if kept.size > step else ("", 0)
+
+    def _has_sent(self, kept: Kept) -> None:
+        with self._lock:
+            self._sent += kept.size
 
     def _begin(self) -> tuple[str, int]:
         path = f"/v2/{self._path}/blobs/uploads/"
@@ -371,31 +388,3 @@ def _reached(answer: Response, otherwise: int, size: int) -> int:
     _, dash, last = answer.header("Range").removeprefix("bytes=").partition("-")
     reached = int(last) + 1 if dash and last.isascii() and last.isdigit() and len(last) < 19 else otherwise
     return min(reached, size) if reached > 1 else otherwise  # 0-0 is also what is said of an upload without any byte
-
-
-# --- digests of what was packed here
-
-
-def _packed_before(store: ImageStore, diff_id: str, kind: str) -> tuple[str, int] | None:
-    """(digest, size) of a layer packed so before. Only a hint: a wrong one costs a question to the registry."""
-    try:
-        found = lean.loads(read_file(f"{store.root}/packed/{diff_id[7:]}"))[kind]
-        digest, size = found["digest"], found["size"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return (digest, size) if isinstance(digest, str) and is_digest(digest) and type(size) is int and size > 0 else None
-
-
-def _remember_packed(store: ImageStore, diff_id: str, kind: str, kept: Kept) -> None:
-    path = f"{store.root}/packed/{diff_id[7:]}"
-    try:
-        with store.locked():
-            make_dirs(f"{store.root}/packed")
-            try:
-                known = lean.loads(read_file(path))
-            except (OSError, ValueError, RecursionError):
-                known = {}
-            known = known if isinstance(known, dict) else {}
-            write_file(path, lean.dumps({**known, kind: {"digest": kept.digest, "size": kept.size}}))
-    except (NanoError, OSError):
-        pass  # only the next push is slower
