@@ -245,6 +245,36 @@ def test_one_byte_at_a_time_for_ever(store: ImageStore, fake: Fake, monkeypatch:
     nothing_left(store)
 
 
+def test_headers_that_never_end(store: ImageStore, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Byte after byte of headers: the time for all of them counts. The next answer is a good one, and enough."""
+    monkeypatch.setattr(transport, "HEADERS", 0.4)
+    ended, held = threading.Event(), list[str]()
+
+    def trouble(request: Any) -> bool:
+        if "/manifests/" not in request.path or (held and not always):
+            return False
+        held.append(request.path)
+        try:
+            request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Long: ")
+            while not ended.wait(0.05):
+                request.wfile.write(b"x")
+        except OSError:
+            pass
+        request.close_connection = True
+        return True
+
+    fake.trouble, always = trouble, True
+    started = time.monotonic()
+    with pytest.raises(Unreachable) as error:
+        pull(store, fake.name, access=_once())
+    assert time.monotonic() - started < 3 and "in time" in error.value.why
+    always = False
+    held.clear()
+    pull(store, fake.name)
+    assert len(held) == 1
+    ended.set()
+
+
 def test_killed_again_and_again(store: ImageStore, fake: Fake) -> None:
     """kill -9 when so many bytes have come, and a moment later: nothing is ever half-named, and of what had come only
     what was in the pipe is asked for again."""

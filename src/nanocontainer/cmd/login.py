@@ -85,6 +85,8 @@ def logout(app: App, given: Given) -> int:
         auths = [(read_auth(file) or {}).get("auths") for file in auth_files(given["authfile"])]
         keys = [key for table in auths if isinstance(table, dict) for key in table]
         hosts = list(dict.fromkeys(server([key]) for key in keys))
+        if not hosts:
+            out("Not logged in anywhere\n")
     for host in hosts:
         if forget(host, given["authfile"]):
             out(f"Removing login credentials for {host}\n")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import threading
 import time
 import urllib.parse
@@ -33,6 +34,7 @@ REDIRECTS = 5
 CONNECT, READ = 10.0, 30.0  # seconds: until connected, and without a single byte
 SLOWEST = 100  # bytes a second, on average over READ seconds: a connection below that is given up
 WHOLE = 60.0  # seconds for a small document (manifest, token) from its first byte to its last
+HEADERS = 60.0  # seconds for status and headers, from the end of the request to the last of them
 
 
 class Broken(Exception):
@@ -120,6 +122,9 @@ class Transport:
 
     def __init__(self, state: str, *, host: str = "", insecure: bool = False, directory: str = "") -> None:
         self._lib: Any = library.urllib3(state)
+        self._classes = {
+            "http": _bounded(self._lib.HTTPConnectionPool), "https": _bounded(self._lib.HTTPSConnectionPool)
+        }  # fmt: skip
         self._host, self._insecure, self._directory = host, insecure, directory
         self._lock = threading.Lock()
         self._pools: dict[tuple[str, str, str], Any] = {}
@@ -184,12 +189,43 @@ class Transport:
                     made = self._lib.ProxyManager(proxied, proxy_headers=self._proxy_headers(proxied), **options)
                 else:
                     made = self._lib.PoolManager(**options)
+                made.pool_classes_by_scheme = self._classes
                 self._pools[proxy, parts.scheme, host] = made
             return self._pools[proxy, parts.scheme, host]
 
     def _proxy_headers(self, proxy: str) -> Any:
         user, at, _ = urllib.parse.urlsplit(proxy).netloc.rpartition("@")
         return self._lib.util.make_headers(proxy_basic_auth=urllib.parse.unquote(user)) if at else None
+
+
+def _bounded(pool: Any) -> Any:
+    """The same class of connections, but an answer's headers have HEADERS seconds. urllib3's own limit is for each
+    read(2): whoever sends a byte now and then would hold us as long as they like."""
+
+    class Connection(pool.ConnectionCls):  # type: ignore[misc]
+        def getresponse(self, *words: Any, **more: Any) -> Any:
+            late: list[bool] = []
+            sock = self.sock  # http.client lets go of it where the connection is not kept
+
+            def give_up() -> None:
+                late.append(True)
+                try:
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)  # without the TLS farewell, which would wait too
+                except OSError:
+                    pass  # closed meanwhile
+
+            timer = threading.Timer(HEADERS, give_up)
+            timer.daemon = True
+            timer.start()
+            try:
+                response = super().getresponse(*words, **more)
+            finally:
+                timer.cancel()
+                if late:  # what was cut off may look like the end of the headers, or like a broken connection
+                    raise TimeoutError(f"no whole answer within {HEADERS:.0f} seconds")
+            return response
+
+    return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
 
 
 def is_insecure(host: str, verify: bool | None = None) -> bool:
@@ -237,6 +273,8 @@ def _joined(url: str, location: str) -> str:
 
 def _broken(error: Exception, errors: Any) -> Broken:
     """What urllib3 says, without its object names and numbers."""
+    if isinstance(error, errors.ReadTimeoutError):
+        return Broken("it does not answer in time")
     text = str(error)
     cause = getattr(error, "reason", error)
     pointless = (errors.ProxyError, errors.SSLError, errors.NewConnectionError, errors.LocationValueError)
