@@ -274,7 +274,7 @@ def _joined(url: str, location: str) -> str:
 def _broken(error: Exception, errors: Any) -> Broken:
     """What urllib3 says, without its object names and numbers."""
     if isinstance(error, errors.ReadTimeoutError):
-        return Broken("it does not answer in time")
+        return Broken("timed out: no whole answer in time")
     text = str(error)
     cause = getattr(error, "reason", error)
     pointless = (errors.ProxyError, errors.SSLError, errors.NewConnectionError, errors.LocationValueError)
