@@ -621,3 +621,11 @@ def test_following_a_log_that_is_removed(tmp_path: Path) -> None:
     os.unlink(tmp_path / FILE)
     running[0] = False
     assert list(lines) == []
+
+
+def test_two_numbers_that_are_missing_end_nothing(tmp_path: Path) -> None:
+    """As a reader sees it who is kept from running while the log is rotated twice."""
+    for number in (0, 3, 4):
+        line = {"log": f"{number}\n", "stream": "stdout", "time": "2026-01-01T00:00:00Z"}
+        (tmp_path / (f"log.json.{number}" if number else "log.json")).write_text(json.dumps(line) + "\n")
+    assert [line.text for line in read_logs(str(tmp_path))] == ["4\n", "3\n", "0\n"]

@@ -186,7 +186,8 @@ def _open_files(path: str, beyond: int = -1) -> list[int]:
     """The log's files, open, oldest first. beyond: only those newer than the file open there.
 
     A rotation may happen meanwhile. It moves files to higher numbers: so counting upwards meets every file at least
-    once, and a number may be missing for a moment, but never two.
+    once, and a number may be missing for a moment; two in a row where rotations follow on each other while we are kept
+    from running, so the directory is asked whether there are higher ones.
     """
     last = _identity(beyond) if beyond >= 0 else None
     found: list[int] = []
@@ -197,6 +198,8 @@ def _open_files(path: str, beyond: int = -1) -> list[int]:
             fd = os.open(f"{path}.{index}" if index else path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             missing += 1
+            if missing == 2 and _highest(path) > index:
+                missing = 0
         except OSError as error:
             for fd in found:
                 os.close(fd)
@@ -213,6 +216,17 @@ def _open_files(path: str, beyond: int = -1) -> list[int]:
                 found.append(fd)
         index += 1
     return found[::-1]
+
+
+def _highest(path: str) -> int:
+    """The highest number of the log's files; 0 where there is none but the first, or none."""
+    directory, _, name = path.rpartition("/")
+    try:
+        entries = os.listdir(directory)
+    except OSError:
+        return 0
+    numbers = (entry[len(name) + 1 :] for entry in entries if entry.startswith(f"{name}."))
+    return max((int(number) for number in numbers if number.isascii() and number.isdecimal()), default=0)
 
 
 def _identity(fd: int) -> tuple[int, int]:
