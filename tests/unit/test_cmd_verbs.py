@@ -19,7 +19,7 @@ from nanocontainer import library
 from nanocontainer.cmd import complete, features, verbs
 from nanocontainer.cmd.help import closest
 from nanocontainer.cmd.main import _load
-from nanocontainer.container.spec import Container, Port, Spec, State
+from nanocontainer.container.spec import Container, EndpointState, Port, Spec, State
 from nanocontainer.errors import (
     CommandNotExecutable,
     CommandNotFound,
@@ -116,6 +116,18 @@ def test_a_default_is_told_once(cli: Cli) -> None:
     for words in ALL:
         for line in re.split(r"\n +(?:-\w, )?--", cli(*words, "--help")[1].partition("\nExamples:")[0]):
             assert line.count("(default") <= 1, line
+
+
+def test_a_port_is_shown_in_each_family_it_is_published_in(cli: Cli) -> None:
+    web = cli.engine.known[0]
+    assert cli("port", "web")[1] == "80/tcp -> 0.0.0.0:8080\n443/tcp -> 127.0.0.1:8443\n"
+    place = EndpointState("bridge", "9" * 64, "eth0", "veth0", "02:42:0a:58:00:02", "10.88.0.2", ip6="fd00::2")
+    cli.engine.known[0] = Container(web.spec, web.state.replace(endpoints=(place,)))
+    assert cli("port", "web")[1] == "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n443/tcp -> 127.0.0.1:8443\n"
+    assert cli("port", "web", "80")[1] == "0.0.0.0:8080\n[::]:8080\n"
+    shown = json.loads(cli("inspect", "web")[1])[0]["NetworkSettings"]["Ports"]
+    assert [one["HostIp"] for one in shown["80/tcp"]] == ["0.0.0.0", "::"]
+    assert [one["HostIp"] for one in shown["443/tcp"]] == ["127.0.0.1"]
 
 
 def test_port_add_without_a_port(cli: Cli) -> None:

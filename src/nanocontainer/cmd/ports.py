@@ -13,7 +13,7 @@ from .portflags import publish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..container.spec import Port
+    from ..container.spec import Port, State
     from .flags import Given
     from .main import App
 
@@ -37,10 +37,10 @@ def port(app: App, given: Given) -> int:
         what = f"'nanocontainer port {words[0]}' requires a container and a port"
         raise BadArguments(what, hint=f"nanocontainer port {words[0]} CONTAINER PORT...") from None
     if len(words) == 1:
-        out("".join(f"{_inside(one)} -> {_outside(one)}\n" for one in sorted(container.state.ports, key=_order)))
+        out("".join(f"{_inside(one)} -> {_outside(one)}\n" for one in sorted(published(container.state), key=_order)))
         return 0
     wanted = _one(words[1])
-    found = [one for one in container.state.ports if (one.container_port, one.protocol) == wanted]
+    found = [one for one in published(container.state) if (one.container_port, one.protocol) == wanted]
     if not found:
         what = f"no public port '{wanted[0]}/{wanted[1]}' published for {words[0]}"
         raise NotFound(what, "", f"see: port {words[0]}")
@@ -59,11 +59,17 @@ def _change(app: App, given: Given, verb: str, ref: str, items: list[str]) -> in
         app.engine.unpublish(ref, publish(items))
         return 0
     before = app.engine.ports(ref)
-    container = app.engine.publish(ref, publish(items))
-    for one in container.state.ports:
-        if one not in before:
-            out(f"{_inside(one)} -> {_outside(one)}\n")
+    state = app.engine.publish(ref, publish(items)).state
+    new = tuple(one for one in state.ports if one not in before)
+    out("".join(f"{_inside(one)} -> {_outside(one)}\n" for one in published(state.replace(ports=new))))
     return 0
+
+
+def published(state: State) -> list[Port]:
+    """The ports as they are reached: what is published on all addresses of the host once for each family, as docker
+    lists them. All means IPv6 too where a network of the container has it (network/allot.py)."""
+    anywhere = ["0.0.0.0", *(["::"] if any(one.ip6 for one in state.endpoints) else [])]
+    return [port.replace(host_ip=ip) for port in state.ports for ip in ([port.host_ip] if port.host_ip else anywhere)]
 
 
 def _order(port: Port) -> tuple[int, str, int]:
@@ -75,8 +81,8 @@ def _inside(port: Port) -> str:
 
 
 def _outside(port: Port) -> str:
-    address = port.host_ip or "0.0.0.0"
-    return f"[{address}]:{port.host_port}" if ":" in address else f"{address}:{port.host_port}"
+    address = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip
+    return f"{address}:{port.host_port}"
 
 
 def _one(text: str) -> tuple[int, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from . import shape_network
+from .ports import published
 from .template import FreeMap
 from .units import ZERO_TIME
 
@@ -63,7 +64,7 @@ def container(found: Container, paths: Paths, sizes: tuple[int, int] | None = No
 def _bound(found: Container) -> FreeMap:
     """The ports: those exposed, and where the published ones are bound."""
     ports: dict[str, Any] = dict.fromkeys(found.spec.exposed) if found.state.ip else {}
-    ports.update(_bindings(found.state.ports, bound=True))
+    ports.update(_bindings(published(found.state)))
     return FreeMap(ports)
 
 
@@ -188,12 +189,11 @@ def _tmpfs(mount: Mount) -> str:
     return ",".join(words + [f"{key}={value}" if value else key for key, value in mount.options.items()])
 
 
-def _bindings(ports: Iterable[Port], *, bound: bool = False) -> FreeMap:
-    """ "80/tcp" → where it is published. bound: with the address it is bound to, where "" means all."""
+def _bindings(ports: Iterable[Port]) -> FreeMap:
+    """ "80/tcp" → where it is published."""
     table: dict[str, list[dict[str, str]]] = {}
     for port in ports:
-        address = port.host_ip or ("0.0.0.0" if bound else "")
-        entry = {"HostIp": address, "HostPort": str(port.host_port) if port.host_port else ""}
+        entry = {"HostIp": port.host_ip, "HostPort": str(port.host_port) if port.host_port else ""}
         table.setdefault(f"{port.container_port}/{port.protocol}", []).append(entry)
     return FreeMap(table)
 

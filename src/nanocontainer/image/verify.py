@@ -91,7 +91,7 @@ def _looked_at(place: str, diff_id: str) -> tuple[str, str]:
         from .erofs_layer import verify_layer
 
         verify_layer(path, diff_id)
-        return PROVEN, "EROFS image: its archive, and that its index is the one of this archive"
+        return PROVEN, "EROFS: archive and index"
     said, there = layer_size(place), tree_size(place)
     if said and there != said:
         return DAMAGED, f"its files have {there} bytes, and had {said} when it was unpacked"
@@ -101,4 +101,4 @@ def _looked_at(place: str, diff_id: str) -> tuple[str, str]:
 
     for _ in digested(put_together(f"{place}.split", place), diff_id, "its content"):
         pass
-    return PROVEN, "directory: the content of its files; their owners and modes cannot be"
+    return PROVEN, "directory: content, not owners, modes"
