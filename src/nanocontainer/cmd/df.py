@@ -52,7 +52,7 @@ def _sums(usage: Usage) -> list[dict[str, Any]]:
     running = ("running", "paused")
     return [
         row("Images", len(usage.images), len(usage.used.keys() & {image.id for image, _ in usage.images}),
-            sum(layer.disk for layer in usage.layers), usage.reclaimable),
+            sum(layer.disk for layer in usage.layers) + usage.partial, usage.reclaimable),
         row("Containers", len(usage.containers),
             sum(one.container.state.status in running for one in usage.containers),
             sum(one.written + one.log for one in usage.containers),
@@ -85,13 +85,13 @@ def _verbose(usage: Usage) -> str:
     volumes = [["VOLUME NAME", "SIZE", "CONTAINERS"]] + [
         [shorten(one.name, 40), _size(one.size), ", ".join(one.containers) or "none"] for one in usage.volumes
     ]
-    partial = f"Pulls that broke off have left {_size(usage.partial)}, with which the next ones go on."
+    partial = f"Pulls that broke off hold {_size(usage.partial)} of that; the next ones go on with it."
     free = f"`image prune -a` would free {_size(usage.reclaimable)}." if usage.reclaimable else ""
     return "\n".join((
         "Images space usage (a layer that several images have is on the disk once: shared):\n", render(images),
         "Layers space usage:\n", render(layers), "Containers space usage:\n", render(containers),
         "Local Volumes space usage:\n", render(volumes),
-        *([partial] if usage.partial else []), *([free] if free else []), "",
+        *([free] if free else []), *([partial] if usage.partial else []), "",
     ))  # fmt: skip
 
 

@@ -293,7 +293,7 @@ PRUNE = Command(
     "[OPTIONS]",
     "Remove images that have no name (dangling), or with --all those that no container uses.",
     (
-        ("all", "a", "bool", False, "Remove all images that no container uses"),
+        ("all", "a", "bool", False, "Remove all images that no container uses, and what broken pulls left"),
         ("force", "f", "bool", False, "Do not ask"),
         ("filter", "", "list filter", None, "Only what matches (until=24h, label=a=b, label!=a)"),
     ),

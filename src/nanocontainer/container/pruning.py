@@ -7,6 +7,8 @@ import time
 from ..clock import parse_time
 from ..errors import InvalidInput, NanoError
 from ..image.claims import layer_size
+from ..image.removal import sweep
+from ..image.usage import unfinished
 from .imagemounts import mounted
 
 TYPE_CHECKING = False
@@ -43,6 +45,14 @@ def prune_images(
         except NanoError as error:  # in use since a moment ago
             if on_error:
                 on_error(error)
+    unfinished_before = unfinished(life.images)
+    try:
+        filtered = bool(until or labels or without)
+        if sweep(life.images, 0) if all and not filtered else sweep(life.images):
+            freed += max(0, unfinished_before - unfinished(life.images))
+    except NanoError as error:
+        if on_error:
+            on_error(error)
     return lines, freed
 
 

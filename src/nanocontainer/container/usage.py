@@ -41,12 +41,13 @@ class Usage(Record):
     containers: tuple[ContainerUse, ...] = ()
     volumes: tuple[VolumeUse, ...] = ()
     used: dict[str, tuple[str, ...]] = {}
-    partial: int = 0  # bytes of pulls that broke off and can go on
+    partial: int = 0  # bytes on the disk of pulls that broke off, with which the next ones go on
 
     @property
     def reclaimable(self) -> int:
-        """Bytes on the disk of layers that no image with a container needs."""
-        return sum(layer.disk for layer in self.layers if not any(id in self.used for id in layer.images))
+        """Bytes on the disk of layers that no image with a container needs, and of pulls that broke off."""
+        free = sum(layer.disk for layer in self.layers if not any(id in self.used for id in layer.images))
+        return free + self.partial
 
 
 def usage(life: Lifecycle) -> Usage:
@@ -67,7 +68,7 @@ def usage(life: Lifecycle) -> Usage:
         containers=tuple(_container(life, one) for one in containers),
         volumes=tuple(_volumes(life, holders)),
         used=used,
-        partial=sum(entry.stat().st_size for entry in _entries(f"{life.images.root}/partial")),
+        partial=images.unfinished(life.images),
     )
 
 

@@ -75,8 +75,8 @@ def tidy(store: ImageStore) -> None:
         pass
 
 
-def sweep(store: ImageStore) -> list[str]:
-    """See ImageStore.sweep."""
+def sweep(store: ImageStore, older: float = partial.KEPT) -> list[str]:
+    """See ImageStore.sweep. older: seconds since the last byte of a pull that broke off."""
     if not os.path.isdir(store.root):
         return []
     swept = []
@@ -100,7 +100,7 @@ def sweep(store: ImageStore) -> list[str]:
                 if unneeded or entry.endswith(".tmp"):  # temporary files are made under the lock that we hold
                     remove_tree(f"{store.root}/{directory}/{entry}")
                     swept.append(f"{store.root}/{directory}/{entry}")
-    return swept + partial.sweep(store.root)
+    return swept + partial.sweep(store.root, older)
 
 
 def take_back(store: ImageStore, ids: Sequence[str], diff_ids: Sequence[str]) -> None:

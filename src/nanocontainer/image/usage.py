@@ -6,6 +6,7 @@ import os
 
 from ..record import Record
 from .claims import layer_size
+from .partial import partials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +59,16 @@ def layers(store: ImageStore, images: list[Image]) -> list[LayerUse]:
         if os.path.exists(path):
             found.append(LayerUse(diff_id, kind, layer_size(place), disk_size(path), tuple(ids)))
     return sorted(found, key=lambda one: (-one.disk, one.diff_id))
+
+
+def unfinished(store: ImageStore) -> int:
+    """Bytes on the disk that pulls have left which broke off, or that are at work."""
+    places = partials(store.root)
+    try:
+        places += [f"{store.layers}/{name}" for name in os.listdir(store.layers) if name.endswith((".tmp", ".gone"))]
+    except FileNotFoundError:
+        pass
+    return sum(disk_size(place) for place in places if os.path.lexists(place))
 
 
 def disk_size(path: str) -> int:
