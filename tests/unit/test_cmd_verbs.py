@@ -148,6 +148,7 @@ def test_network_create_gets_what_its_containers_need(cli: Cli, monkeypatch: pyt
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     there.append(True)
     assert cli("network", "create", "lab") == (0, "ab" * 32 + "\n", "")
+    assert cli("network", "create", "-o", "foo", "lab")[0] == 1  # 125 is `create` of containers alone
     there.append(False)
     code, out, err = cli("network", "create", "lab")
     assert (code, out) == (0, "ab" * 32 + "\n") and not there

@@ -143,7 +143,6 @@ def _load(module: str) -> object:
 
 def _report(error: NanoError, said: str, debug: bool) -> int:
     complain(error, debug)
-    verb = said.split()[-1:] and said.split()[-1]
     if isinstance(error, (flags.BadFlag, flags.BadArguments)):
         err(f"See '{PROGRAM} {said}{' ' if said else ''}--help'.\n")
         return 125 if isinstance(error, flags.BadFlag) else 1
@@ -153,7 +152,7 @@ def _report(error: NanoError, said: str, debug: bool) -> int:
         return 127
     if isinstance(error, CommandNotExecutable):
         return 126
-    return 125 if verb in ("run", "create") else 1
+    return 125 if said.removeprefix("container ") in ("run", "create") else 1  # not so `network create`
 
 
 def _cannot(said: str) -> str:
