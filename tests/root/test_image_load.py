@@ -210,7 +210,9 @@ def test_truncated(store: ImageStore, made: Path, tmp_path: Path) -> None:
 
 def test_no_archive_at_all(store: ImageStore, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    fails(store, tmp_path / "empty", "manifest.json")
+    fails(store, tmp_path / "empty", "is empty")
+    with open("/dev/null", "rb") as nothing, pytest.raises(Corrupt, match="the archive is empty"):
+        load(store, nothing)
     (tmp_path / "text").write_text("hello\n" * 1000)
     fails(store, tmp_path / "text", "text")
     (tmp_path / "root.tar").write_bytes(LAYERS[0])

@@ -242,6 +242,8 @@ class _Tar:
         self._fd = file.fileno()
         self._places: dict[str, tuple[int, int]] = {}
         self._links: dict[str, str] = {}
+        if not os.fstat(self._fd).st_size:
+            raise Corrupt(f"{what} is empty", "", "give one by --input FILE, or send it to standard input")
         source = _SeekableSource(file)
         try:
             for entry in TarReader(source):
