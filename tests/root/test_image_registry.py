@@ -27,6 +27,7 @@ from nanocontainer.image import transport
 from nanocontainer.image.model import Image
 from nanocontainer.image.progress import Progress
 from nanocontainer.image.pull import pull
+from nanocontainer.image.registry import Access
 from nanocontainer.image.store import ImageStore
 from nanocontainer.paths import Paths
 
@@ -749,7 +750,13 @@ def test_a_server_that_wants_tls_may_say_so(store: ImageStore, fake: Fake) -> No
     fake.trouble = lambda request: request.answer(400, b"Client sent an HTTP request to an HTTPS server.\n")
     with pytest.raises(Unreachable) as told:
         pull(store, fake.name)
-    assert "SSL" in told.value.why
+    assert "TLS" in told.value.why
+
+
+def test_tls_is_wanted_and_not_there(store: ImageStore, fake: Fake) -> None:
+    with pytest.raises(Unreachable) as told:
+        pull(store, fake.name, access=Access(verify=True))
+    assert told.value.why == "it does not speak TLS; plain http needs --tls-verify=false"
 
 
 def test_no_plain_http_to_other_hosts(store: ImageStore, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:

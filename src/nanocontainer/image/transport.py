@@ -278,9 +278,12 @@ def _broken(error: Exception, errors: Any) -> Broken:
     text = str(error)
     cause = getattr(error, "reason", error)
     pointless = (errors.ProxyError, errors.SSLError, errors.NewConnectionError, errors.LocationValueError)
+    if "WRONG_VERSION_NUMBER" in text:  # openssl's word for an answer that is none of TLS
+        return Broken("it does not speak TLS; plain http needs --tls-verify=false", final=True)
     final = isinstance(error, pointless) or isinstance(cause, pointless)
     why = text.rpartition("object at 0x")[2].partition(">: ")[2] or text
     why = why.replace("HTTPConnection(", "").replace("HTTPSConnection(", "")
     why = re.sub(r"\[Errno -?\d+\] ", "", why)
+    why = re.sub(r"\[SSL[^]]*\] |\s*\(_ssl\.c:\d+\)?", "", why)
     why = why.strip("'\"() ,") + "'" * (why.strip("'\"() ,").count("'") % 2)  # a quotation at the end stays one
     return Broken(why[:300], final=final, certificate="CERTIFICATE_VERIFY_FAILED" in text)
