@@ -493,7 +493,9 @@ def test_by_the_command(clean: Nano, stage: Held) -> None:
             nft.run(f"delete table inet {table}\ndelete table inet {table}_egress\n")  # as `nft flush ruleset` does
             until(lambda: f"{table}_egress" in nft.run("list tables"))  # the resolver, by itself
             assert refused(bound, OTHER, 80)
-            clean("network", "reload")
+            assert [one["kind"] for one in leftovers(clean)] == ["lost-rules"]
+            leftovers(clean, "--repair")
+            assert not leftovers(clean)
             assert API in texts(ask(bound, bound.gateway, "api.example.com"))
             bound.talks_to(web, API, 80)
         finally:

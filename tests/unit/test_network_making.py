@@ -108,6 +108,7 @@ def test_without_ipv6(store: NetworkStore, ipv6: Path) -> None:
         ({"subnets": ("127.0.0.0/24",)}, "no host can have"),
         ({"subnets": ("224.0.0.0/24",)}, "no host can have"),
         ({"subnets": ("fe80::/64",)}, "no network can have"),
+        ({"subnets": ("::ffff:10.0.0.0/104",)}, "no network can have"),  # IPv4 in IPv6 clothes
         ({"subnets": ("10.7.0.0/24", "10.8.0.0/24")}, "more than one IPv4 subnet"),
         ({"subnets": ("192.0.0.0/16",)}, r"a route to 192\.0\.2\.0/24"),
         ({"subnets": ("fd00::/16",)}, "a route to fd00:a::/64"),

@@ -18,6 +18,7 @@ from ..network.allot import Binding
 from ..network.leases import port_name, ports_directory
 from ..network.model import NetworkStore, lock_path, table_name
 from ..network.plan import ensure_bridge
+from ..network.restore import restore
 from ..paths import FileLock, Paths, claims, is_id, is_locked, owner_of, read_file
 from ..plan.step import World
 from ..runtime import cgroup
@@ -149,6 +150,11 @@ def network(life: Lifecycle, sick: set[str]) -> Iterator[Found]:
                 cure=partial(ensure_bridge(life.paths, each).undo, World(life.kernel)),
             )  # fmt: skip
     if not has_table:
+        if _flushed(life, table, networks, sick):
+            yield _found(
+                "lost-rules", f"inet {table}", "somebody has flushed the firewall: published ports lead nowhere, and "
+                "nothing outside is reached", "put back", cure=partial(restore, life.paths, life.kernel, life.running),
+            )  # fmt: skip
         return
     yield from _rules(life, table, up, networks, sick)
     if not used and not any(each.interface in up for each in networks) and not lingers:
@@ -156,6 +162,22 @@ def network(life: Lifecycle, sick: set[str]) -> Iterator[Found]:
             "idle-table", f"inet {table}", "firewall rules for networks that are not there", "removed",
             cure=partial(_drop_table, life, table),
         )  # fmt: skip
+
+
+def _flushed(life: Lifecycle, table: str, networks: list[Network], sick: set[str]) -> bool:
+    """Whether a running container's bridge is there and no rules. Under the lock under which both are made."""
+    owners = set()
+    try:
+        with FileLock(lock_path(life.paths), shared=True), life.kernel.links() as links:
+            up = {link.name for link in links.links()}
+            if links.has_table(table):
+                return False
+            for each in networks:
+                leases = f"{life.paths.networks}/{each.name}/leases"
+                owners |= {owner_of(f"{leases}/{name}") for name in claims(leases) if each.interface in up}
+    except FileNotFoundError:
+        return False  # there are no networks
+    return any(life.running(owner) for owner in owners - sick if owner)
 
 
 def _used(paths: Paths, network: Network) -> bool:

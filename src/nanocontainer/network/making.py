@@ -255,7 +255,7 @@ def _subnets(wish: Wish, store: NetworkStore) -> dict[int, Subnet]:
             raise InvalidInput(f"conflicting options: subnet {text} and --ipv6=false", "it is one of IPv6")
         if subnet.overlaps(subnet_of("127.0.0.0/8")) or subnet.overlaps(subnet_of("224.0.0.0/3")):
             raise InvalidInput(f"invalid subnet {text!r}", "no host can have its addresses")
-        if any(subnet.overlaps(subnet_of(of)) for of in ("::/128", "::1/128", "fe80::/10", "ff00::/8")):
+        if any(subnet.overlaps(subnet_of(of)) for of in ("::/64", "fe80::/10", "ff00::/8")):
             raise InvalidInput(f"invalid subnet {text!r}", "no network can have its addresses")
         found[subnet.bits] = subnet
     return found
