@@ -536,6 +536,16 @@ class Engine:
         change = Disconnect(self.paths, network)
         return explain_change(self.life, self.resolve_id(ref), change, "network disconnect")
 
+    def explain_egress(self, ref: str, rules: Sequence[str] = (), *, less: bool = False) -> Explanation:
+        """What allow_out() would do, or (less) forbid_out(), and without rules lift_out()."""
+        from .container import reaching
+        from .container.explaining_changes import explain_change
+
+        change: Change = reaching.Lift()
+        if rules or not less:
+            change = (reaching.Forbid if less else reaching.Allow)(reaching.rules(rules))
+        return explain_change(self.life, self.resolve_id(ref), change, "egress rm" if less else "egress add")
+
     def _amend(self, ref: str, change: Change, event: str = "", network: Network | None = None) -> Container:
         """event: what the events of a network say of it, where the container runs."""
         from .container.amending import amend

@@ -504,6 +504,12 @@ def test_by_the_command(clean: Nano, stage: Held) -> None:
         bound = Running(clean, "bound")
         try:
             assert refused(bound, API, 80)  # a new life: names are asked for anew
+            told = explained(clean, "add", "bound", "203.0.113.0/24")
+            assert told.index("Commit") < told.index("EnforceEgress") and told.count("RegisterNames") == 1
+            clean("egress", "add", "bound", "203.0.113.0/24")
+            clean("egress", "rm", "bound", "203.0.113.0/24")
+            told = explained(clean, "rm", "--all", "bound")
+            assert "UndoEnforceEgress" in told and told.count("RegisterNames") == 1  # however often it was changed
             clean("egress", "rm", "--all", "bound")
             assert texts(ask(bound, bound.gateway, "elsewhere.example.com")) == [OTHER]
             bound.talks_to(web, OTHER, 80)
@@ -535,6 +541,11 @@ def leftovers(nano: Nano, *args: str) -> list[dict[str, str]]:
     """What doctor finds, or repairs."""
     found: list[dict[str, str]] = json.loads(nano("doctor", "--json", *args, check=False).out)["leftovers"]
     return found
+
+
+def explained(nano: Nano, verb: str, *args: str) -> list[str]:
+    """The names of the steps of a change of what a container may reach, which is not made."""
+    return [step["name"] for step in json.loads(nano("egress", verb, "--explain=json", *args).out)["steps"]]
 
 
 class Running(Machine):

@@ -38,6 +38,11 @@ def ls(app: App, given: Given) -> int:
 
 def add(app: App, given: Given) -> int:
     """`egress add CONTAINER RULE...`."""
+    if given["explain"]:
+        from .explain import show, wanted
+
+        if form := wanted(given, root="cannot look at containers"):
+            return show(form, lambda: app.engine.explain_egress(given.args[0], given.args[1:]))
     app.engine.allow_out(given.args[0], given.args[1:])
     return 0
 
@@ -45,14 +50,19 @@ def add(app: App, given: Given) -> int:
 def rm(app: App, given: Given) -> int:
     """`egress rm CONTAINER RULE...`, or --all."""
     ref, rules = given.args[0], given.args[1:]
-    if given["all"]:
-        if rules:
-            raise InvalidInput("--all takes all rules away", "and no others can be named")
-        app.engine.lift_out(ref)
-    elif rules:
-        app.engine.forbid_out(ref, rules)
-    else:
+    if given["all"] and rules:
+        raise InvalidInput("--all takes all rules away", "and no others can be named")
+    if not (given["all"] or rules):
         raise InvalidInput("no rule is given", "", f"name some, or lift the limit altogether: egress rm --all {ref}")
+    if given["explain"]:
+        from .explain import show, wanted
+
+        if form := wanted(given, root="cannot look at containers"):
+            return show(form, lambda: app.engine.explain_egress(ref, rules, less=True))
+    if given["all"]:
+        app.engine.lift_out(ref)
+    else:
+        app.engine.forbid_out(ref, rules)
     return 0
 
 
@@ -105,6 +115,8 @@ def _ago(one: Refused) -> str:
     return f"{seconds} s ago" if seconds < 60 else f"{duration(seconds).lower()} ago"
 
 
+_EXPLAIN = ("explain", "", "optional", "text", "Only show what it would do (short, text, json, markdown, html)")
+
 LS = Command(
     "ls",
     "[OPTIONS] CONTAINER",
@@ -122,10 +134,10 @@ LS = Command(
 )
 ADD = Command(
     "add",
-    "CONTAINER RULE...",
+    "[OPTIONS] CONTAINER RULE...",
     f"Let a container reach more; where it runs that counts at once, and it stays so when it is started anew. {_RULES} "
     "The first rules of a container without any limit it to them.",
-    (),
+    (_EXPLAIN,),
     add,
     least=2,
     examples=(
@@ -138,7 +150,7 @@ RM = Command(
     "[OPTIONS] CONTAINER [RULE...]",
     "Take rules away: what only they allowed cannot be reached any more, and connections to it end with their next "
     f"packet. When the last one goes, nothing may be reached. {_RULES}",
-    (("all", "", "bool", False, "Take the limit itself away: everything may be reached"),),
+    (("all", "", "bool", False, "Take the limit itself away: everything may be reached"), _EXPLAIN),
     rm,
     least=1,
     examples=(

@@ -130,4 +130,9 @@ def _registered(live: Live, spec: Spec) -> list[Step]:
 
 
 def _registrations(live: Live) -> list[Step]:
-    return [step for step in live.journalled() if type(step).__name__ == "RegisterNames"]
+    """The step that wrote its names file last, of each network: each change journals them once more."""
+    found: dict[str, Step] = {}
+    for step in live.journalled():
+        if type(step).__name__ == "RegisterNames":
+            found.setdefault(vars(step)["registration"].network, step)
+    return list(found.values())
