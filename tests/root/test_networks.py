@@ -166,3 +166,15 @@ def test_a_maker_killed_anywhere_leaves_no_half_of_a_network(nets: Nano) -> None
         nets("network", "create", "half")  # takes away what the killed one left
         nets("network", "rm", "half")
         assert {path.name for path in state.iterdir()} <= {".lock", "bridge", ".dns.lock"}
+
+
+def test_where_ipv6_is_switched_off_containers_start_without_it(nets: Nano) -> None:
+    """As many hosts do it, after networks were made: no address of IPv6 could be given to a bridge."""
+    switch = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+    nets("network", "create", "dual")
+    switch.write_text("1")
+    try:
+        assert nets("run", "--rm", "--network", "dual", "tiny", "true").code == 0
+    finally:
+        switch.write_text("0")
+    nets("network", "rm", "dual")

@@ -135,9 +135,10 @@ class NetworkStore:
 
     @property
     def ipv6(self) -> bool:
-        """Whether the host has IPv6 (now)."""
+        """Whether the host has IPv6 (now), and new interfaces do: many switch it off by net.ipv6.conf.all.disable_ipv6,
+        which is written to default as well (ip-sysctl.rst), and no address can be given to a bridge then."""
         if self._ipv6 is None:
-            self._ipv6 = is_there(IPV6)
+            self._ipv6 = is_there(IPV6) and not _switched_off()
         return self._ipv6
 
     def directory(self, network: Network | str) -> str:
@@ -275,6 +276,13 @@ class NetworkStore:
             subnet6=str(subnet6) if subnet6 else "",
             gateway6=text_of(subnet6.first + 1, subnet6.bits) if subnet6 else "",
         )
+
+
+def _switched_off() -> bool:
+    try:
+        return read_file(f"{IPV6}/conf/default/disable_ipv6").strip() != "0"
+    except FileNotFoundError:
+        return False
 
 
 def free_subnet6(taken: list[Subnet]) -> Subnet:
