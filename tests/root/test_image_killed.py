@@ -122,3 +122,21 @@ def test_commit_and_import(nano: Nano, big: str, tmp_path: Path) -> None:
         nano("rm", "base")
 
 
+
+
+def test_a_container_runs_on_when_its_commit_is_killed(nano: Nano, big: str) -> None:
+    nano("run", "-d", "--name", "still", "--network", "none", "tiny", "sleep", "1000")
+    try:
+        upper = next(Path(nano.root, "containers").iterdir()) / "upper"
+        with open(upper / "large", "wb") as file:
+            file.write(LAYERS[1] * 8)
+        for step in range(6):
+            killed(nano, ("commit", "still", "half:3"), 0.06 + 0.03 * step)
+            deadline = time.monotonic() + 5
+            while (status := nano("inspect", "-f", "{{.State.Status}}", "still").out.strip()) == "paused":
+                assert time.monotonic() < deadline, status
+                time.sleep(0.02)
+            assert status == "running"
+    finally:
+        nano("rm", "-f", "still")
+        nano("rmi", "half:3", check=False)

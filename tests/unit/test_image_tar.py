@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanocontainer.errors import Corrupt
-from nanocontainer.image.tar import DIRECTORY, FILE, Entry, Source, TarReader
+from nanocontainer.image.tar import DIRECTORY, FILE, Entry, Source, TarReader, archived
 
 
 def chunked(data: bytes, size: int) -> list[bytes]:
@@ -221,3 +222,16 @@ def test_damage_is_corrupt_or_harmless(damage: bytes, where: int, size: int) -> 
         read(bytes(data), size)
     except Corrupt:
         pass
+
+
+def test_what_is_no_archive_is_told_before_it_is_kept() -> None:
+    def endless(chunk: bytes) -> Iterator[bytes]:
+        for _ in range(3):
+            yield chunk
+        pytest.fail("it was read on")
+
+    for chunk in (b"y\n" * 50_000, bytes(100_000)):
+        with pytest.raises(Corrupt):
+            list(archived(endless(chunk)))
+    for whole in ([], [b"short"], [bytes(100), bytes(924)], [bytes(10240)]):
+        assert list(archived(whole)) == [b"".join(whole)] * bool(whole)

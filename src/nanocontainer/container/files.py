@@ -99,20 +99,41 @@ def _still(life: Lifecycle, container: Container, pause: bool) -> Iterator[None]
         return
     from ..runtime.cgroup import freeze
 
-    try:
-        freeze(life.kernel, container.state.cgroup, True)
-    except FileNotFoundError:  # it has just ended
+    with _let_go(life, container.state.cgroup):
+        try:
+            freeze(life.kernel, container.state.cgroup, True)
+        except FileNotFoundError:  # it has just ended
+            pass
+        except OSError as error:
+            raise NanoError(f"cannot pause container {container.name}", *reason(error)) from None
         yield
-        return
-    except OSError as error:
-        raise NanoError(f"cannot pause container {container.name}", *reason(error)) from None
+    try:
+        freeze(life.kernel, container.state.cgroup, False)
+    except OSError:
+        pass  # it was killed meanwhile
+
+
+@contextmanager
+def _let_go(life: Lifecycle, cgroup: str) -> Iterator[None]:
+    """Whatever becomes of us, also SIGKILL, what is frozen in between runs on: a process of its own sees to it, which
+    waits for the end of a pipe that only we hold open."""
+    reading, writing = os.pipe()
+    child = life.kernel.fork()
+    if not child:
+        try:
+            os.setsid()  # what the terminal sends to us is not for it
+            os.dup2(reading, 0)
+            life.kernel.close_range(1, 0xFFFFFFFF, 0)  # among them the pipe's other end, and locks
+            os.read(0, 1)
+            life.kernel.write_file(f"{cgroup}/cgroup.freeze", b"0")
+        finally:
+            os._exit(0)
+    os.close(reading)
     try:
         yield
     finally:
-        try:
-            freeze(life.kernel, container.state.cgroup, False)
-        except OSError:
-            pass  # it was killed meanwhile
+        os.close(writing)
+        os.waitpid(child, 0)
 
 
 def _run_config(base: dict[str, Any], spec: Spec) -> dict[str, Any]:

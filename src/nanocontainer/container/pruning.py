@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from ..clock import parse_time
 from ..errors import InvalidInput, NanoError
+from ..image import partial
 from ..image.claims import layer_size
 from ..image.removal import sweep
 from ..image.usage import unfinished
@@ -53,7 +55,17 @@ def prune_images(
     except NanoError as error:
         if on_error:
             on_error(error)
+    if all and not (before or labels or without):  # what broken pulls have left is no image, but nobody needs it
+        sizes = {path: _size(path) for path in partial.partials(life.images.root)}
+        freed += sum(sizes.get(path, 0) for path in partial.sweep(life.images.root, older=0))
     return lines, freed
+
+
+def _size(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0  # its pull has just ended
 
 
 def _fits(image: Image, before: int | None, labels: Sequence[str], without: Sequence[str]) -> bool:

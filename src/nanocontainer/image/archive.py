@@ -39,7 +39,7 @@ from .policy import read_policy
 from .progress import Progresses
 from .reference import is_digest, parse_reference
 from .streams import CHUNK, decompressed, file_chunks, is_compressed, with_room
-from .tar import FILE, LINK, SYMLINK, Source, TarReader
+from .tar import FILE, LINK, SYMLINK, Source, TarReader, archived
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -336,9 +336,12 @@ def _seekable(file: BinaryIO, store: ImageStore) -> Iterator[IO[bytes]]:
         return
     with _unnamed(store) as copy:
         try:
-            for chunk in with_room(decompressed(file_chunks(file), "the archive"), store.root, "the archive"):
+            plain = archived(decompressed(file_chunks(file), "the archive"))
+            for chunk in with_room(plain, store.root, "the archive"):
                 copy.write(chunk)
             copy.flush()
+        except Corrupt as error:
+            raise Corrupt("the archive is damaged", error.why) from None
         except OSError as error:
             raise NanoError(
                 "cannot keep the archive", error.strerror or str(error), f"make room in {store.root}"

@@ -60,8 +60,7 @@ def _convert(
     store: ImageStore, diff_id: str, form: str, users: Callable[[str], Sequence[str]], report: Progresses
 ) -> bool:
     place = f"{store.layers}/{diff_id[7:]}"
-    there = [one for one, ending in claims.FORMS.items() if os.path.exists(place + ending)]
-    if there == [form]:
+    if _forms(place) == [form]:
         return False
     what = f"cannot convert layer {diff_id[7:19]}"
     if form == "erofs" and (names := users(diff_id)):
@@ -70,6 +69,8 @@ def _convert(
     if lock is None:
         raise Busy(what, "a pull or another command works with it", "try again")
     try:
+        if _forms(place) in ([], [form]):  # another command was faster
+            return False
 
         def make(path: str) -> int:
             if form == "erofs":
@@ -88,6 +89,10 @@ def _convert(
     finally:
         claims.release(place, lock)
     return True
+
+
+def _forms(place: str) -> list[str]:
+    return [one for one, ending in claims.FORMS.items() if os.path.exists(place + ending)]
 
 
 def _used(what: str, names: Sequence[str]) -> Conflict:

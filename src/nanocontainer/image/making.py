@@ -15,6 +15,7 @@ from .pack import Kept
 from .progress import Progresses
 from .reference import parse_reference
 from .streams import ahead, decompressed, file_chunks
+from .tar import archived
 from .writing import created_now, to_json
 
 TYPE_CHECKING = False
@@ -66,7 +67,7 @@ def import_image(
         opened = source
     try:
         make_dirs(store.root)
-        kept = Kept(decompressed(ahead(file_chunks(opened)), what), store.root, what)
+        kept = Kept(archived(decompressed(ahead(file_chunks(opened)), what)), store.root, what)
     finally:
         if opened is not source:
             opened.close()

@@ -111,6 +111,24 @@ class Source:
         self._at = len(self._view)
 
 
+def archived(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same chunks. Corrupt at once where no archive begins so: who keeps them first need not fill the disk."""
+    rest = iter(chunks)
+    head = b""
+    for chunk in rest:
+        head += chunk
+        if len(head) >= BLOCK:
+            break
+    if len(head) >= BLOCK:
+        if head[:BLOCK] == _ZEROS and not head.strip(b"\0") and len(head) > 20 * BLOCK:
+            raise Corrupt("broken archive", "it is nothing but zeros")  # an empty archive has 20 blocks
+        if head[:BLOCK] != _ZEROS:
+            TarReader(Source([head]))._check(head[:BLOCK])
+    if head:
+        yield head
+    yield from rest
+
+
 class TarReader:
     """Iterate for the entries. After each one its data may be read with `data()`, in full or not at all."""
 
