@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanocontainer.errors import Corrupt
+from nanocontainer.image.erofs_layer import write_layer
 from nanocontainer.image.tar import DIRECTORY, FILE, Entry, Source, TarReader, archived
 
 
@@ -235,3 +236,19 @@ def test_what_is_no_archive_is_told_before_it_is_kept() -> None:
             list(archived(endless(chunk)))
     for whole in ([], [b"short"], [bytes(100), bytes(924)], [bytes(10240)]):
         assert list(archived(whole)) == [b"".join(whole)] * bool(whole)
+
+
+def test_many_huge_sparse_files_do_not_fill_memory(tmp_path: Path) -> None:
+    header = bytearray(tarfile.TarInfo("s").tobuf(tarfile.GNU_FORMAT))
+    header[156:157], header[386:410] = b"S", b"%011o\0" % 0 * 2
+    header[483:495] = b"\x80" + (1 << 40).to_bytes(11, "big")
+    archive = b"".join(_renamed(bytes(header), number) for number in range(1000)) + bytes(1024)
+    write_layer([archive], str(tmp_path / "image"), f"sha256:{'0' * 64}")
+    assert os.stat(tmp_path / "image").st_blocks * 512 < 32 << 20
+
+
+def _renamed(header: bytes, number: int) -> bytes:
+    new = bytearray(header)
+    new[:5], new[148:156] = b"f%04d" % number, b" " * 8
+    new[148:156] = b"%06o\0 " % sum(new)
+    return bytes(new)

@@ -48,6 +48,7 @@ _PREFIXES = (
 )  # fmt: skip
 _MOST_XATTRS = 12 + 4 * 65534  # bytes of them that an inode can have
 _CHUNKS_AT_MOST = 1 << 16  # of one sparse file; they become larger before they become more
+_ALL_CHUNKS = 1 << 22  # of all of them, about: a small archive can hold thousands that are huge
 _LARGEST_SPARSE = 1 << 44  # bytes; what ext4 allows
 
 
@@ -70,6 +71,7 @@ class Image:
         self._directories: dict[Node, list[list[tuple[bytes, Node]]]] = {}
         self._below: dict[Node, int] = {}  # directories in a directory
         self.size = 0  # bytes of all regular files
+        self._chunks_left = _ALL_CHUNKS
 
     def write(self) -> None:
         """Corrupt for what EROFS has no room for, and OSError."""
@@ -141,11 +143,13 @@ class Image:
         the data; chunks that no piece touches stay holes, and so do the gaps in the image itself."""
         if node.size > _LARGEST_SPARSE:
             raise Corrupt("broken layer", f"a file of {node.size} bytes: no file system here could hold it")
+        most = min(_CHUNKS_AT_MOST, max(64, self._chunks_left // 64))
         bits = (4096 // self._block).bit_length() - 1
-        while self._block << bits < 4096 or node.size > (_CHUNKS_AT_MOST * self._block) << bits:
+        while self._block << bits < 4096 or node.size > (most * self._block) << bits:
             bits += 1
         chunk = self._block << bits
         count = -(-node.size // chunk)
+        self._chunks_left = max(0, self._chunks_left - count)
         chunks = [_HOLE] * count
         source = DATA + node.content
         for offset, length in node.sparse or ():
