@@ -1,7 +1,8 @@
 """pull, load and rmi killed behind every call that changes something: names, records, blobs, layers.
 
-After one sweep every image that is listed is whole and has a name; the same again succeeds, rmi takes it away, and the
-store is as it was before: no temporary file, no layer without an image.
+After one sweep every image that is listed is whole and has a name; what a killed pull has got so far is kept for the
+next one, and only that. The same again succeeds and has used it up, rmi takes the image away, and the store is as it was
+before: no temporary file, no layer without an image.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from nanocontainer.engine import Engine
 from nanocontainer.errors import Corrupt, NotFound
 from nanocontainer.kernel import abi
+from nanocontainer.image.partial import partials
 from nanocontainer.kernel.calls import Kernel
 
 from .bench import Bench
@@ -86,7 +88,11 @@ def kill_in_image(
     bench.count = board.count
     bench.must(lambda engine: engine.life.images.sweep())
     problems += [f"after the kill and a sweep: {line}" for line in _damage(bench)]
+    kept = partials(bench.paths.images)
+    if verb != "pull":
+        problems += [f"kept, and nothing was pulled: {path}" for path in kept]
     bench.must(make)
+    problems += [f"kept, and it is here now: {path}" for path in partials(bench.paths.images)]
     if name not in [each for image in bench.life.images.list() for each in image.names]:
         problems.append("it is not there, although it was brought again")
     problems += _damage(bench)
