@@ -450,8 +450,9 @@ def kill_at_step(bench: Bench, shape: str, who: str, when: str, index: int, insi
             bench.before = None
 
 
-def cases_of(shape: str, plan: list[list[str]]) -> list[dict[str, object]]:
-    """Every step x before and after x every process that takes part in it."""
+def cases_of(shape: str, plan: list[list[str]], *, every: bool = True) -> list[dict[str, object]]:
+    """Every step x before and after x every process that takes part in it. Without `every`, what is before a step is
+    left out where it is what is after the last one, in the same process."""
     cases: list[dict[str, object]] = []
     names = [name for name, _ in plan]
     clone = names.index("Clone")
@@ -459,7 +460,8 @@ def cases_of(shape: str, plan: list[list[str]]) -> list[dict[str, object]]:
     for index, (name, side) in enumerate(plan):
         if REGISTRY[shape].only and name not in REGISTRY[shape].only:
             continue
-        for when in ("before", "after"):
+        twice = not every and index and plan[index - 1][1] == side
+        for when in ("after",) if twice else ("before", "after"):
             for who in REGISTRY[shape].roles:
                 inside = side == "inside"
                 if who == "resolver" and (index < asked or when == "before"):

@@ -1,8 +1,8 @@
 """pull, load and rmi killed behind every call that changes something: names, records, blobs, layers.
 
 After one sweep every image that is listed is whole and has a name; what a killed pull has got so far is kept for the
-next one, and only that. The same again succeeds and has used it up, rmi takes the image away, and the store is as it was
-before: no temporary file, no layer without an image.
+next one, and only that. The same again succeeds and has used it up, rmi takes the image away, and the store is as it
+was before: no temporary file, no layer without an image.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from nanocontainer.engine import Engine
 from nanocontainer.errors import Corrupt, NotFound
-from nanocontainer.kernel import abi
 from nanocontainer.image.partial import partials
+from nanocontainer.kernel import abi
 from nanocontainer.kernel.calls import Kernel
 
 from .bench import Bench

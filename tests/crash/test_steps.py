@@ -19,6 +19,8 @@ from .shapes import REGISTRY
 # In virtual machines, which are slow, only some kinds of steps: their names
 ONLY = os.environ.get("NANOCONTAINER_CRASH_STEPS", "").split()
 
+ALL = bool(os.environ.get("NANOCONTAINER_CRASH_ALL"))
+WHOLE = ("none", "bridge", "exec")  # also before each step, where it is the same moment as after the last one
 
 # Where it shows that the undo of a step does nothing: in a sweep after a killed keeper, but for two. The firewall's
 # elements go with the last bridge, so there must be another container; a copy is half made in the middle of its step.
@@ -56,6 +58,7 @@ def test_killed_at_every_step(crew: Crew, shape: str) -> None:
     (plan,) = crew.run("plan", [{"shape": shape}])
     names = [name for name, _ in plan]
     assert {"Clone", "Exec"} <= set(names)
-    cases = [case for case in cases_of(shape, plan) if not ONLY or names[int(str(case["index"]))] in ONLY]
+    every = ALL or bool(ONLY) or bool(REGISTRY[shape].only) or shape in WHOLE
+    cases = [case for case in cases_of(shape, plan, every=every) if not ONLY or names[int(str(case["index"]))] in ONLY]
     results = crew.run("kill_at_step", cases)
     tally.judge([{**case, "step": names[int(str(case["index"]))]} for case in cases], results, shape)

@@ -82,7 +82,7 @@ def compare(before: Count, after: Count) -> list[str]:
     for kind, counted in after.items():
         lines += [f"+ {kind}: {item}" for item in sorted((counted - before[kind]).elements())]
         if kind not in PASS_AWAY:
-            gone = sorted((before[kind] - counted).elements())
+            gone = [item for item in sorted((before[kind] - counted).elements()) if not _is_foreign(item)]
             lines += [f"- {kind}: {item}" for item in gone if not item.startswith(OF_THE_PAST)]
     return lines
 
@@ -124,6 +124,13 @@ def _is_layer(place: str) -> bool:
     run, _, hex = place.rpartition("/layers/")
     states = [state for state, other in watched.items() if other == run]
     return any(os.path.exists(f"{state}/images/layers/{hex}.erofs") for state in states)
+
+
+def _is_foreign(mount: str) -> bool:
+    """Whether this is a layer of an engine that we do not watch. Our mount namespace has a copy of the host's mounts;
+    where the other engine removes an image, and with it the place where it was mounted, ours goes too (rmdir(2))."""
+    place, _, source = mount.partition(" (erofs from ")
+    return bool(source) and "/layers/" in place and place.rpartition("/layers/")[0] not in watched.values()
 
 
 def _mount_table(pid: str) -> str:

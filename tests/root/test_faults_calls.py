@@ -31,7 +31,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "create": ("create", "--name", "it", "--network", "none", "tiny", "true"),
 }  # fmt: skip
 EVERY = bool(os.environ.get("NANOCONTAINER_FAULTS_EVERY"))  # each call with each of its errors: takes half an hour
-STRIDES = {"none": 3, "tty": 3, "whole": 2}  # most of their calls are among those of the others
+STRIDES = {"none": 3, "bridge": 2, "tty": 3, "whole": 2}  # most of their calls are among those of the others
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_each_call_of_an_exec(clean: Nano, faults: Faults, tty: bool) -> None:
 def test_each_call_of_an_end(clean: Nano, faults: Faults, end: str) -> None:
     """In the command, and in the keeper, which takes the container down."""
     bench = Bench(clean, end)
-    for n, turn in cases(faults, 1 if end == "rm -f -v" else 3):
+    for n, turn in cases(faults, 2 if end == "rm -f -v" else 3):
         started = command(clean, *SHAPES["bridge"], faults=faults)
         assert started.code == 0, started.err
         ended = command(clean, *end.split(), "it", faults=faults, at=n, turn=turn)
