@@ -1,5 +1,5 @@
 # In the guest: the tests (see test_vm.py), their report, and a last look at what is left of everything.
-/run/modprobe -a veth bridge nft_chain_nat nft_nat nft_masq nft_ct nft_fib_inet & # one process instead of ten
+/run/modprobe -a veth bridge nft_chain_nat nft_nat nft_masq nft_ct nft_fib_inet sch_ingress cls_bpf & # one process instead of ten
 # A copy: nobody edits it meanwhile, and the command may write its cache.
 mkdir /tmp/project /run/netns
 cp -a "$PROJECT/nanocontainer" "$PROJECT/pyproject.toml" "$PROJECT/src" "$PROJECT/tests" /tmp/project

@@ -34,7 +34,7 @@ BOOT_MODULES = ("virtio_pci", "virtio_console", "9p", "9pnet_virtio")
 MODULES = (
     "virtio_blk", "ext4", "overlay", "loop", "veth", "bridge", "br_netfilter", "dummy", "tun",
     "nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_redir", "nft_ct", "nft_fib_inet", "nft_fib_ipv4",
-    "nft_fib_ipv6", "nft_reject_inet", "nft_log", "nf_conntrack_netlink", "bfq",
+    "nft_fib_ipv6", "nft_reject_inet", "nft_log", "nf_conntrack_netlink", "bfq", "sch_ingress", "cls_bpf", "erofs",
     "crc32c_generic",  # nf_tables asks for it by another name than modules.dep knows
 )  # fmt: skip
 # The rest makes it faster: an emulated processor has no secrets, and no firmware timer to be checked.
