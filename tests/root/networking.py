@@ -27,6 +27,13 @@ class Machine:
     def __init__(self, netns: int | None = None) -> None:
         self.netns = netns
 
+    def close(self) -> None:
+        """The machine is no more. Its cable goes first: by itself the kernel takes it away at some later moment."""
+        assert self.netns is not None
+        with Kernel().links(self.netns) as links:
+            links.delete_link("eth0")
+        os.close(self.netns)
+
     @contextmanager
     def inside(self) -> Iterator[None]:
         """This thread is on that machine."""

@@ -64,8 +64,7 @@ class Held:
     def close(self) -> None:
         self.engine.close()
         HOST.run("ip", "route", "del", f"{SECOND}/32", check=False)
-        assert self.outside.netns is not None
-        os.close(self.outside.netns)
+        self.outside.close()
 
 
 def legs_of(container: Container) -> tuple[egress_rules.Leg, ...]:
