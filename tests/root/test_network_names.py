@@ -230,12 +230,12 @@ def test_servers_that_fail(net: Net, outside: Machine) -> None:
         begin = time.monotonic()
         assert texts(ask(quick, gateway, "a.example")) == ["192.0.2.5"]
         assert texts(ask(quick, gateway, "a.example", tcp=True)) == ["192.0.2.5"]
-        assert time.monotonic() - begin < 1.5  # nobody was waited for: that takes 2 s and more
+        assert time.monotonic() - begin < 1.2  # nobody was waited for: that takes 1.5 s and more
         patient = net.container("alpha", "patient", servers=(silent, good))
         assert texts(ask(patient, gateway, "b.example")) == ["192.0.2.5"]
         begin = time.monotonic()
         assert texts(ask(patient, gateway, "c.example")) == ["192.0.2.5"]
-        assert time.monotonic() - begin < 1.5, "the silent one comes last now"
+        assert time.monotonic() - begin < 1.2, "the silent one comes last now"
         lost = net.container("alpha", "lost", servers=(sick,))
         assert said(ask(lost, gateway, "d.example")) == "SERVFAIL"
         itself = net.container("alpha", "itself", servers=(gateway,))
